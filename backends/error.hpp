@@ -25,6 +25,7 @@ enum class Status : int32_t {
   internal = 12,
   timeout = 13,
   io_error = 14,
+  buffer_too_small = 15,
 };
 
 // `message` names the file, field or argument that is wrong and says what would be right.

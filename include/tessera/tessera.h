@@ -1,0 +1,546 @@
+/* Tessera: an embeddable inference runtime for local assistants. The C ABI, and the only public
+ * header (tessera.hpp wraps it for C++). C99 and C++11 and later.
+ *
+ * RULES, for every call unless it says otherwise
+ *
+ * Results   Every call that can fail returns a tsr_status; 0 is success. tsr_last_error() then
+ *           says, for the calling thread, what was wrong, where, and what would be right. Results
+ *           go through out pointers, which are written on success only, except that sizing calls
+ *           always write the needed count. No call throws, aborts, exits or raises a signal.
+ * Handles   tsr_runtime, tsr_model, tsr_context, tsr_chunk and tsr_session are opaque values, not
+ *           addresses. A NULL, freed, wrong or foreign handle gives TSR_INVALID_ARGUMENT. Every
+ *           handle that a call hands out is given back once with its _destroy, in any order: an
+ *           object lives until its last user is gone (a session keeps its context, a context its
+ *           model), only the handle ends at once. _destroy(NULL) is fine and does nothing.
+ * Structs   begin with struct_size and are passed by pointer. Prepare one with its _init call
+ *           (tsr_x_init(&x, sizeof x)), which zeroes it; zero means default for every field. Later
+ *           releases add fields at the end only. A struct_size below version 1 of the struct is
+ *           TSR_INVALID_ARGUMENT; one that is larger than the library knows is accepted if the
+ *           unknown tail is zero and TSR_UNSUPPORTED otherwise. Output structs are filled up to
+ *           the smaller of struct_size and what the library knows.
+ * Text      is UTF-8, pointer and length in bytes, not NUL-terminated on output. A length of
+ *           TSR_NUL_TERMINATED means that an input ends with a NUL. Inputs are copied before the
+ *           call returns. Invalid UTF-8 is TSR_INVALID_ARGUMENT and the message gives its offset.
+ * Sizing    Variable output takes (buffer, capacity, &count): count receives the needed size. With
+ *           capacity 0 the buffer may be NULL and the call succeeds; if 0 < capacity < needed, it
+ *           writes nothing and returns TSR_BUFFER_TOO_SMALL.
+ * Threads   Any handle may be used from any thread. A session serves one caller at a time: a
+ *           second call on it while one is running gets TSR_BUSY at once (tsr_session_cancel and
+ *           _destroy excepted). Each context computes on one engine thread of its own.
+ * Callbacks There are two, log and load progress. They carry user_data, name their thread, and must
+ *           not call this library.
+ * Units     Times are microseconds (_us) or milliseconds (_ms), sizes bytes, unless a name says
+ *           tokens. Enumerations are int32_t with TSR_ constants, never renumbered; flags are
+ *           uint64_t; an unknown value or flag is TSR_INVALID_ARGUMENT.
+ * Conduct   No global set-up or shutdown, no environment variable that changes results, no network,
+ *           no telemetry. Several copies may live in one process. */
+#ifndef TESSERA_TESSERA_H
+#define TESSERA_TESSERA_H
+
+#include <stdint.h>
+
+#if defined(_WIN32)
+#if defined(TESSERA_BUILD)
+#define TSR_API __declspec(dllexport)
+#else
+#define TSR_API __declspec(dllimport)
+#endif
+#else
+#define TSR_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ------------------------------------------------------------------------------------- Versions */
+
+/* The ABI that this header describes; the SONAME carries it. A program checks that
+ * tsr_abi_version() == TSR_ABI_VERSION before anything else. */
+#define TSR_ABI_VERSION 0u
+
+TSR_API uint32_t tsr_abi_version(void);
+
+/* Release of the library, "0.1.0". Static. Never fails. */
+TSR_API const char *tsr_version(void);
+
+/* --------------------------------------------------------------------------------------- Status */
+
+typedef int32_t tsr_status;
+#define TSR_OK 0
+#define TSR_INVALID_ARGUMENT 1     /* an argument, field or handle; the message names it */
+#define TSR_OUT_OF_HOST_MEMORY 2   /* nothing was changed */
+#define TSR_OUT_OF_DEVICE_MEMORY 3 /* nothing was changed */
+#define TSR_DEVICE_LOST 4          /* destroy the context and the model, load again */
+#define TSR_UNSUPPORTED 5          /* well formed, but this release, model or device cannot */
+#define TSR_CANCELLED 6            /* stopped by tsr_session_cancel or a callback */
+#define TSR_CAPACITY 7             /* does not fit a budget or limit; the message gives numbers */
+#define TSR_NOT_FOUND 8            /* no such file or device */
+#define TSR_CORRUPT_FILE 9         /* the message names the file and what is wrong in it */
+#define TSR_VERSION_MISMATCH 10    /* made by another release, for another model, ... */
+#define TSR_BUSY 11                /* another call, or a generation, is under way */
+#define TSR_INTERNAL 12            /* a fault of this library: please report it */
+#define TSR_TIMEOUT 13             /* nothing happened within the time given */
+#define TSR_IO_ERROR 14            /* the operating system failed to read or write */
+#define TSR_BUFFER_TOO_SMALL 15    /* the count was written; call again with that much room */
+
+/* Name of a status, "TSR_OK"; "TSR_UNKNOWN" for other numbers. Static. Never fails. */
+TSR_API const char *tsr_status_name(tsr_status status);
+
+/* Message of the last call on this thread, "" after success. Valid until the next call on this
+ * thread. Never NULL, never fails, does not change the message. */
+TSR_API const char *tsr_last_error(void);
+
+/* --------------------------------------------------------------------------------------- Shared */
+
+#define TSR_NUL_TERMINATED UINT64_MAX
+#define TSR_WAIT_FOREVER INT64_C(-1)
+
+typedef struct tsr_runtime_t *tsr_runtime;
+typedef struct tsr_model_t *tsr_model;
+typedef struct tsr_context_t *tsr_context;
+typedef struct tsr_chunk_t *tsr_chunk;
+typedef struct tsr_session_t *tsr_session;
+
+/* A view of UTF-8 bytes; used in arrays only. length may be TSR_NUL_TERMINATED. */
+typedef struct tsr_text {
+  const char *data;
+  uint64_t length;
+} tsr_text;
+
+/* -------------------------------------------------------------------------------------- Runtime */
+
+typedef int32_t tsr_log_level;
+#define TSR_LOG_ERROR 1
+#define TSR_LOG_WARNING 2
+#define TSR_LOG_INFO 3
+
+/* Called on any thread that is inside a call of this library, and on engine threads. `message` is
+ * valid during the call. Must be quick and must not call this library. */
+typedef void (*tsr_log_callback)(void *user_data, tsr_log_level level, const char *message,
+                                 uint64_t length);
+
+typedef struct tsr_runtime_options {
+  uint32_t struct_size;
+  tsr_log_level log_level; /* most detailed level wanted; 0: TSR_LOG_WARNING */
+  tsr_log_callback log;    /* NULL: no log */
+  void *log_user_data;
+} tsr_runtime_options;
+
+TSR_API tsr_status tsr_runtime_options_init(tsr_runtime_options *options, uint32_t struct_size);
+
+/* `options` may be NULL. A program usually needs one runtime; several are independent. */
+TSR_API tsr_status tsr_runtime_create(const tsr_runtime_options *options, tsr_runtime *out);
+TSR_API void tsr_runtime_destroy(tsr_runtime runtime);
+
+/* -------------------------------------------------------------------------------------- Devices */
+
+typedef int32_t tsr_device_kind;
+#define TSR_DEVICE_CPU 0
+#define TSR_DEVICE_DISCRETE_GPU 1
+#define TSR_DEVICE_INTEGRATED_GPU 2
+#define TSR_DEVICE_OTHER 3
+
+typedef struct tsr_device_info {
+  uint32_t struct_size;
+  tsr_device_kind kind;
+  int32_t available; /* 1 or 0 */
+  uint32_t reserved;
+  uint64_t memory_total;
+  uint64_t memory_free; /* now */
+  char id[64];          /* stable across runs: store this to remember a choice */
+  char name[128];
+  char reason[256]; /* why it is not available; empty when it is */
+} tsr_device_info;
+
+TSR_API tsr_status tsr_device_info_init(tsr_device_info *info, uint32_t struct_size);
+
+/* Devices that this build knows of, those that cannot be used included. */
+TSR_API tsr_status tsr_device_count(tsr_runtime runtime, uint32_t *count);
+TSR_API tsr_status tsr_device_get(tsr_runtime runtime, uint32_t index, tsr_device_info *info);
+
+/* ---------------------------------------------------------------------------------------- Model */
+
+typedef int32_t tsr_math;
+#define TSR_MATH_FAST 0      /* the device's best kernels */
+#define TSR_MATH_REFERENCE 1 /* fp32 activations, exact weights; slow, to check against */
+
+/* Called on the loading thread with the share done, 0 to 1. Non-zero stops the load, which then
+ * returns TSR_CANCELLED. */
+typedef int32_t (*tsr_progress_callback)(void *user_data, float fraction);
+
+typedef struct tsr_model_options {
+  uint32_t struct_size;
+  tsr_math math;
+  const char *device; /* id of a device; NULL: the best available one */
+  uint64_t device_length;
+  tsr_progress_callback progress; /* NULL: none */
+  void *progress_user_data;
+} tsr_model_options;
+
+TSR_API tsr_status tsr_model_options_init(tsr_model_options *options, uint32_t struct_size);
+
+/* Loads a GGUF file (v2 or v3, little endian). The file is read, not mapped, and not needed after
+ * the call. Blocks. `options` may be NULL.
+ * NOT_FOUND, IO_ERROR, CORRUPT_FILE; UNSUPPORTED: architecture, tokenizer or tensor type;
+ * OUT_OF_*_MEMORY; CANCELLED. */
+TSR_API tsr_status tsr_model_load(tsr_runtime runtime, const char *path, uint64_t path_length,
+                                  const tsr_model_options *options, tsr_model *out);
+TSR_API void tsr_model_destroy(tsr_model model);
+
+#define TSR_NO_TOKEN (-1)
+
+typedef struct tsr_model_info {
+  uint32_t struct_size;
+  uint32_t layers;
+  uint32_t width; /* of the residual stream */
+  uint32_t heads;
+  uint32_t kv_heads;
+  uint32_t head_dim;
+  uint32_t vocabulary;      /* tokens; also the length of a row of logits */
+  uint32_t context_length;  /* tokens the model was made for */
+  int32_t bos_token;        /* TSR_NO_TOKEN where the model has none, likewise below */
+  int32_t eos_token;
+  int32_t adds_bos;         /* 1: the model expects bos_token in front of a prompt */
+  int32_t chat;             /* 1: roles work; 0: chat_template says why not */
+  int32_t shares_chunks;    /* 1: chunks may be shared; 0: sharing says why not */
+  uint32_t reserved;
+  uint64_t parameters;
+  uint64_t file_bytes;
+  uint64_t weight_bytes;    /* on the device */
+  uint64_t repair_modes;    /* bit r set: sessions may use tsr_repair r with this model */
+  uint64_t fingerprint[2];  /* of the file's contents */
+  char architecture[32];
+  char name[128];
+  char weight_type[32];     /* of most parameters, "Q4_1" */
+  char device[64];
+  char chat_template[192];  /* name of the recognised template, or why there is none */
+  char sharing[192];        /* why chunks cannot be shared; empty when they can */
+} tsr_model_info;
+
+TSR_API tsr_status tsr_model_info_init(tsr_model_info *info, uint32_t struct_size);
+TSR_API tsr_status tsr_model_get_info(tsr_model model, tsr_model_info *info);
+
+/* --------------------------------------------------------------------------------------- Tokens */
+
+/* Recognise special tokens such as <|im_start|> in the text. Without it, text from users or
+ * documents cannot forge a role. */
+#define TSR_TEXT_PARSE_SPECIAL UINT64_C(1)
+
+/* Splits text into tokens; adds nothing in front. */
+TSR_API tsr_status tsr_tokenize(tsr_model model, const char *text, uint64_t length, uint64_t flags,
+                                int32_t *tokens, uint64_t capacity, uint64_t *count);
+
+/* Write special tokens as their names instead of leaving them out. */
+#define TSR_DETOKENIZE_SPECIAL UINT64_C(1)
+
+/* The exact bytes of the tokens; a part of a text may end inside a UTF-8 character. An id outside
+ * the vocabulary is INVALID_ARGUMENT. */
+TSR_API tsr_status tsr_detokenize(tsr_model model, const int32_t *tokens, uint64_t token_count,
+                                  uint64_t flags, char *text, uint64_t capacity, uint64_t *length);
+
+/* ----------------------------------------------------------------------------------- Chat roles */
+
+typedef int32_t tsr_role;
+#define TSR_ROLE_NONE 0
+#define TSR_ROLE_SYSTEM 1
+#define TSR_ROLE_USER 2
+#define TSR_ROLE_ASSISTANT 3
+
+typedef struct tsr_message {
+  uint32_t struct_size;
+  tsr_role role;
+  const char *text;
+  uint64_t length;
+} tsr_message;
+
+TSR_API tsr_status tsr_message_init(tsr_message *message, uint32_t struct_size);
+
+/* Writes messages as the model's template does, to be tokenised with TSR_TEXT_PARSE_SPECIAL, then
+ * opens `open_role` (TSR_ROLE_NONE: nothing). The message texts are taken as they are: text from
+ * outside belongs into a session by tsr_session_add_text, which cannot forge roles. The elements of
+ * `messages` are messages[0].struct_size bytes apart; all have the same struct_size.
+ * UNSUPPORTED: the template is not recognised, or has no such role. */
+TSR_API tsr_status tsr_chat_format(tsr_model model, const tsr_message *messages, uint64_t count,
+                                   tsr_role open_role, char *text, uint64_t capacity,
+                                   uint64_t *length);
+
+/* The system message that the template itself puts in front when there is none; may be empty. */
+TSR_API tsr_status tsr_chat_default_system(tsr_model model, char *text, uint64_t capacity,
+                                           uint64_t *length);
+
+/* -------------------------------------------------------------------------------------- Context */
+
+typedef int32_t tsr_kv_type;
+#define TSR_KV_F16 0
+#define TSR_KV_Q8_0 1 /* blocks of 32 with an F16 scale; half of F16 */
+#define TSR_KV_F32 2  /* for the reference mode */
+
+/* One KV budget, one engine thread, many chunks and sessions. */
+typedef struct tsr_context_options {
+  uint32_t struct_size;
+  tsr_kv_type kv_type;
+  uint64_t kv_budget;          /* bytes for KV pages, never exceeded; 0: 1 GiB */
+  uint32_t page_size;          /* tokens a page: 8, 16, 32 or 64; 0: 16 */
+  uint32_t threads;            /* CPU threads, the engine's included; 0: one a core */
+  uint32_t max_session_tokens; /* longest session; 0: the model's context length */
+  uint32_t max_step_tokens;    /* most tokens computed between two looks at cancel; 0: 64 */
+  /* Anchor: the text that every session begins with, such as the system message and the opening of
+   * the user's turn (tsr_chat_format writes it). Special tokens are recognised. Chunks are encoded
+   * behind it, so the first chunk behind it is exact. May be NULL. */
+  const char *anchor;
+  uint64_t anchor_length;
+  /* Primer: ordinary text, best of the documents' own kind, that stands between anchor and chunk
+   * while a chunk is encoded, and of which nothing is kept: it makes chunks behave as if they stood
+   * in the middle of a prompt. Part of each chunk's identity, like the anchor. May be NULL. */
+  const char *primer;
+  uint64_t primer_length;
+} tsr_context_options;
+
+TSR_API tsr_status tsr_context_options_init(tsr_context_options *options, uint32_t struct_size);
+
+/* `options` may be NULL. CAPACITY: the budget does not hold the anchor, the primer and one page
+ * more. The anchor is computed at the first use. */
+TSR_API tsr_status tsr_context_create(tsr_model model, const tsr_context_options *options,
+                                      tsr_context *out);
+TSR_API void tsr_context_destroy(tsr_context context);
+
+/* Waits until any session of the context has an event to read and tells which (the handle that
+ * created it; do not destroy it twice). TIMEOUT. */
+TSR_API tsr_status tsr_context_wait(tsr_context context, int64_t timeout_ms, tsr_session *session);
+
+typedef struct tsr_metrics {
+  uint32_t struct_size;
+  uint32_t page_size;          /* tokens */
+  uint64_t page_bytes;         /* of a page of every layer group together */
+  uint64_t pages_total;
+  uint64_t pages_used;         /* held by chunks, prefix runs and sessions */
+  uint64_t pages_cached;       /* of those, held only by caches: given back when needed */
+  uint64_t pages_reserved;     /* promised to running requests, not yet used */
+  uint64_t pages_peak;         /* most ever used */
+  uint64_t sessions;
+  uint64_t chunks;             /* distinct texts with KV in memory */
+  uint64_t chunk_hits;         /* creations that found their KV */
+  uint64_t chunk_misses;       /* creations that had to encode */
+  uint64_t prefix_tokens;      /* tokens taken from prefix runs, ever */
+  uint64_t shared_tokens;      /* tokens taken from chunks, ever */
+  uint64_t computed_tokens;    /* tokens computed, ever, generated ones included */
+  uint64_t generated_tokens;
+  uint64_t steps;              /* submissions to the device */
+} tsr_metrics;
+
+TSR_API tsr_status tsr_metrics_init(tsr_metrics *metrics, uint32_t struct_size);
+TSR_API tsr_status tsr_context_get_metrics(tsr_context context, tsr_metrics *metrics);
+
+/* --------------------------------------------------------------------------------------- Chunks */
+
+/* Do not encode now, only when a session first needs it. */
+#define TSR_CHUNK_LAZY UINT64_C(2)
+
+typedef struct tsr_chunk_options {
+  uint32_t struct_size;
+  uint32_t reserved;
+  uint64_t flags; /* TSR_TEXT_PARSE_SPECIAL, TSR_CHUNK_LAZY */
+} tsr_chunk_options;
+
+TSR_API tsr_status tsr_chunk_options_init(tsr_chunk_options *options, uint32_t struct_size);
+
+/* A piece of a document whose KV is kept once and used wherever it stands, by any session of the
+ * context. Tokenised on the calling thread, encoded on the engine thread; the call does not wait.
+ * Two chunks of the same tokens share one encoding. KV that no handle and no session uses stays
+ * cached until the budget needs its pages. `options` may be NULL.
+ * INVALID_ARGUMENT: empty text. CAPACITY: longer than a session, or larger than the budget. */
+TSR_API tsr_status tsr_chunk_create_text(tsr_context context, const char *text, uint64_t length,
+                                         const tsr_chunk_options *options, tsr_chunk *out);
+TSR_API void tsr_chunk_destroy(tsr_chunk chunk);
+
+/* Waits until the chunk is encoded (a lazy one: starts that). Returns what the encoding failed
+ * with, where it did: CAPACITY, OUT_OF_DEVICE_MEMORY, DEVICE_LOST. TIMEOUT. */
+TSR_API tsr_status tsr_chunk_wait(tsr_chunk chunk, int64_t timeout_ms);
+
+typedef int32_t tsr_chunk_state;
+#define TSR_CHUNK_ABSENT 0  /* no KV: lazy, or given back to the budget; encoded when needed */
+#define TSR_CHUNK_PENDING 1 /* waiting or being encoded */
+#define TSR_CHUNK_READY 2
+#define TSR_CHUNK_FAILED 3  /* tsr_chunk_wait says why; tried again when needed */
+
+typedef struct tsr_chunk_info {
+  uint32_t struct_size;
+  tsr_chunk_state state;
+  uint64_t tokens;
+  uint64_t bytes;         /* of KV, whole pages; 0 when absent */
+  uint64_t uses;          /* prompts that took its KV */
+  uint64_t identity[2];   /* hash over model, anchor, primer, KV type and tokens */
+} tsr_chunk_info;
+
+TSR_API tsr_status tsr_chunk_info_init(tsr_chunk_info *info, uint32_t struct_size);
+TSR_API tsr_status tsr_chunk_get_info(tsr_chunk chunk, tsr_chunk_info *info);
+
+/* ------------------------------------------------------------------------------------- Sessions */
+
+/* How much of a chunk is recomputed where it stands, against how close the answer comes to that of
+ * an ordinary prompt. */
+typedef int32_t tsr_repair;
+#define TSR_REPAIR_DEFAULT 0     /* what this release recommends; now TSR_REPAIR_NONE */
+#define TSR_REPAIR_NONE 1        /* chunks are taken as encoded */
+#define TSR_REPAIR_HEAD 2        /* their first tokens are recomputed */
+#define TSR_REPAIR_SELECT 3      /* the tokens the question looks at are recomputed */
+#define TSR_REPAIR_HEAD_SELECT 4 /* both */
+#define TSR_REPAIR_FULL 5        /* all: an ordinary prompt, nothing shared but prefixes */
+
+typedef struct tsr_session_options {
+  uint32_t struct_size;
+  tsr_repair repair;       /* tsr_model_info.repair_modes tells which work */
+  uint32_t head_tokens;    /* HEAD: tokens a chunk; 0: 16 */
+  float select_share;      /* SELECT: share of the context, 0 to 1; 0: 0.05 */
+  float select_layers;     /* SELECT: share of the layers, the last ones, that choose; 0: 1/3 */
+  uint32_t event_capacity; /* events kept for the reader before the session pauses; 0: 64 */
+} tsr_session_options;
+
+TSR_API tsr_status tsr_session_options_init(tsr_session_options *options, uint32_t struct_size);
+
+/* `options` may be NULL. UNSUPPORTED: a repair mode that the model does not list. */
+TSR_API tsr_status tsr_session_create(tsr_context context, const tsr_session_options *options,
+                                      tsr_session *out);
+
+/* From any thread, at any time; a running generation ends. */
+TSR_API void tsr_session_destroy(tsr_session session);
+
+/* Adding appends to the session's context without computing anything. If an addition does not fit
+ * the session, nothing is added: CAPACITY with the needed and available numbers. While a generation
+ * is under way: BUSY. Each piece of text is tokenised by itself. */
+
+/* The context's anchor; only as the first addition, and only where the context has one. */
+TSR_API tsr_status tsr_session_add_anchor(tsr_session session);
+/* flags: TSR_TEXT_PARSE_SPECIAL. Empty text adds nothing. */
+TSR_API tsr_status tsr_session_add_text(tsr_session session, const char *text, uint64_t length,
+                                        uint64_t flags);
+TSR_API tsr_status tsr_session_add_tokens(tsr_session session, const int32_t *tokens,
+                                          uint64_t count);
+/* A chunk of the same context; the session keeps it alive. */
+TSR_API tsr_status tsr_session_add_chunk(tsr_session session, tsr_chunk chunk);
+/* What the model's template writes at the beginning and at the end of a turn. A generated answer
+ * never includes the end: close the assistant's role before opening the next.
+ * UNSUPPORTED: the template is not recognised. */
+TSR_API tsr_status tsr_session_open_role(tsr_session session, tsr_role role);
+TSR_API tsr_status tsr_session_close_role(tsr_session session, tsr_role role);
+
+#define TSR_GENERATE_IGNORE_END UINT64_C(1) /* do not stop at the model's end tokens */
+
+typedef struct tsr_generate_options {
+  uint32_t struct_size;
+  uint32_t max_tokens; /* 0: 256, or what is left of the session if that is less */
+  float temperature;   /* 0: greedy, always the likeliest token */
+  float top_p;         /* smallest set of likeliest tokens that reaches this; 0 or 1: off */
+  float min_p;         /* least probability, as a share of the likeliest one's; 0: off */
+  uint32_t top_k;      /* the k likeliest tokens; 0: off */
+  uint64_t seed;       /* same seed, options and context: same answer */
+  uint64_t flags;      /* TSR_GENERATE_IGNORE_END */
+  const tsr_text *stops; /* strings that end the answer and are not part of it */
+  uint64_t stop_count;   /* at most 16, each 1 to 256 bytes */
+} tsr_generate_options;
+
+TSR_API tsr_status tsr_generate_options_init(tsr_generate_options *options, uint32_t struct_size);
+
+/* Starts an answer behind everything added so far and returns; read it with tsr_session_next. The
+ * answer becomes part of the session. Temperature is applied first, then top_k, top_p, min_p.
+ * CAPACITY: prompt plus max_tokens do not fit the session or, with what runs now, the KV budget
+ * (the message says how many bytes are missing); the session is as before. INVALID_ARGUMENT: the
+ * session is empty. `options` may be NULL. */
+TSR_API tsr_status tsr_session_generate(tsr_session session, const tsr_generate_options *options);
+
+typedef int32_t tsr_event_kind;
+#define TSR_EVENT_NONE 0     /* nothing is under way and nothing is left to read */
+#define TSR_EVENT_PROGRESS 1 /* prompt tokens: processed of total */
+#define TSR_EVENT_TEXT 2     /* text of the answer, whole UTF-8 characters */
+#define TSR_EVENT_DONE 3     /* the last event of an answer; finish says why */
+#define TSR_EVENT_FAILED 4   /* the last event; status and text say what went wrong */
+
+typedef int32_t tsr_finish;
+#define TSR_FINISH_NONE 0
+#define TSR_FINISH_END 1       /* the model ended its turn */
+#define TSR_FINISH_STOP 2      /* a stop string */
+#define TSR_FINISH_LENGTH 3    /* max_tokens */
+#define TSR_FINISH_CANCELLED 4 /* tsr_session_cancel */
+
+typedef struct tsr_event {
+  uint32_t struct_size;
+  tsr_event_kind kind;
+  const char *text; /* TEXT, FAILED; valid until the next tsr_session_next of this session */
+  uint64_t text_length;
+  tsr_finish finish;    /* DONE */
+  tsr_status status;    /* FAILED */
+  uint64_t processed;   /* PROGRESS: tokens of the prompt that are ready */
+  uint64_t total;       /* PROGRESS: tokens of the prompt */
+  uint64_t tokens;      /* tokens generated so far */
+} tsr_event;
+
+TSR_API tsr_status tsr_event_init(tsr_event *event, uint32_t struct_size);
+
+/* Takes the next event, waiting up to timeout_ms (0: do not wait; TSR_WAIT_FOREVER). TIMEOUT. When
+ * no answer is under way and none is left to read: OK with TSR_EVENT_NONE, at once. */
+TSR_API tsr_status tsr_session_next(tsr_session session, int64_t timeout_ms, tsr_event *event);
+
+/* Ends the answer under way as soon as the running step is done; it ends with a DONE event whose
+ * finish is CANCELLED. What was generated stays in the session. From any thread; fine when nothing
+ * is under way. */
+TSR_API tsr_status tsr_session_cancel(tsr_session session);
+
+typedef struct tsr_session_info {
+  uint32_t struct_size;
+  int32_t generating;     /* 1: an answer is under way or not yet read to its end */
+  uint64_t tokens;        /* in the session, chunks included */
+  uint64_t computed;      /* of those, with KV ready */
+  uint64_t max_tokens;    /* the session's limit */
+} tsr_session_info;
+
+TSR_API tsr_status tsr_session_info_init(tsr_session_info *info, uint32_t struct_size);
+TSR_API tsr_status tsr_session_get_info(tsr_session session, tsr_session_info *info);
+
+/* All tokens of the session in order, chunks and answers included. */
+TSR_API tsr_status tsr_session_get_tokens(tsr_session session, int32_t *tokens, uint64_t capacity,
+                                          uint64_t *count);
+
+/* Rows of logits wanted from tsr_session_evaluate: of the last token, or of every token added since
+ * the last answer or evaluation that was not shared by a chunk or prefix run. */
+#define TSR_LOGITS_LAST UINT64_C(0)
+#define TSR_LOGITS_ALL UINT64_C(1)
+
+/* Computes what was added, without generating, and writes rows of tsr_model_info.vocabulary floats,
+ * the logits of the token that follows. `capacity` and `count` are floats. With TSR_LOGITS_ALL the
+ * session reuses no prefix run, and may hold no chunk that is not yet computed unless its repair is
+ * FULL. capacity 0 computes nothing. Blocks; tsr_session_cancel ends it with CANCELLED.
+ * INVALID_ARGUMENT: nothing to compute. CAPACITY. */
+TSR_API tsr_status tsr_session_evaluate(tsr_session session, uint64_t flags, float *logits,
+                                        uint64_t capacity, uint64_t *count);
+
+/* Where the last answer's (or evaluation's) context came from and how long it took. The four token
+ * counts add up to the prompt: everything before the first new token, earlier turns included. */
+typedef struct tsr_report {
+  uint32_t struct_size;
+  uint32_t reserved;
+  uint64_t tokens_exact;       /* reused, the same as if computed here */
+  uint64_t tokens_repaired;    /* of chunks, recomputed in place */
+  uint64_t tokens_approximate; /* reused from chunks or from runs behind chunks, as encoded */
+  uint64_t tokens_computed;    /* computed for this answer */
+  uint64_t tokens_generated;
+  uint64_t bytes_shared;       /* KV pages of this session that others may use too */
+  uint64_t bytes_private;
+  uint64_t lookup_us;          /* finding chunks and prefix runs, waiting for encodings */
+  uint64_t load_us;            /* reading chunks from the disk tier */
+  uint64_t repair_us;
+  uint64_t prompt_us;          /* computing the prompt */
+  uint64_t first_token_us;     /* from tsr_session_generate to the first token */
+  uint64_t generate_us;        /* from the first token to the last */
+} tsr_report;
+
+TSR_API tsr_status tsr_report_init(tsr_report *report, uint32_t struct_size);
+
+/* Of the answer under way or the last one; all zero before the first. */
+TSR_API tsr_status tsr_session_get_report(tsr_session session, tsr_report *report);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* TESSERA_TESSERA_H */
