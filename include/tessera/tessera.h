@@ -284,7 +284,7 @@ typedef struct tsr_context_options {
   uint32_t page_size;          /* tokens a page: 8, 16, 32 or 64; 0: 16 */
   uint32_t threads;            /* CPU threads, the engine's included; 0: one a core */
   uint32_t max_session_tokens; /* longest session; 0: the model's context length */
-  uint32_t max_step_tokens;    /* most tokens computed between two looks at cancel; 0: 64 */
+  uint32_t max_step_tokens;    /* most tokens computed between two looks at cancel; 0: by device */
   /* Anchor: the text that every session begins with, such as the system message and the opening of
    * the user's turn (tsr_chat_format writes it). Special tokens are recognised. Chunks are encoded
    * behind it, so the first chunk behind it is exact. May be NULL. */
@@ -347,8 +347,8 @@ TSR_API tsr_status tsr_chunk_options_init(tsr_chunk_options *options, uint32_t s
 
 /* A piece of a document whose KV is kept once and used wherever it stands, by any session of the
  * context. Tokenised on the calling thread, encoded on the engine thread; the call does not wait.
- * Two chunks of the same tokens share one encoding. KV that no handle and no session uses stays
- * cached until the budget needs its pages. `options` may be NULL.
+ * Two chunks of the same tokens share one encoding. KV that no session uses stays cached until the
+ * budget needs its pages, and is encoded again when needed. `options` may be NULL.
  * INVALID_ARGUMENT: empty text. CAPACITY: longer than a session, or larger than the budget. */
 TSR_API tsr_status tsr_chunk_create_text(tsr_context context, const char *text, uint64_t length,
                                          const tsr_chunk_options *options, tsr_chunk *out);
