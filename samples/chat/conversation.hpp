@@ -1,0 +1,40 @@
+// A conversation of several turns in one session: what was said stays computed, each turn adds only
+// its own tokens.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <tessera/tessera.hpp>
+
+#include "samples/common/answer.hpp"
+
+namespace chat {
+
+class Conversation {
+ public:
+  // `system` empty: the model's own system message, if its template has one. `options.max_tokens`
+  // is the longest answer. Throws tsr::Exception, UNSUPPORTED where the model has no chat template.
+  Conversation(const tsr::Model& model, const tsr::Context& context, std::string system,
+               const tsr::GenerateOptions& options);
+
+  // One turn. Throws tsr::Exception; CAPACITY, with the numbers, when what is left of the session
+  // does not hold the message and a short answer: then nothing was added.
+  common::Answer say(std::string_view message, common::Interrupt& interrupt,
+                     const std::function<void(std::string_view)>& on_text);
+
+  // Forgets everything but the system message.
+  void reset();
+
+  // Tokens in use, where the last answer's came from, and the context's pages.
+  std::string stats() const;
+
+ private:
+  const tsr::Model& model_;
+  const tsr::Context& context_;
+  std::string system_;
+  tsr::GenerateOptions options_;
+  tsr::Session session_;
+};
+
+}  // namespace chat

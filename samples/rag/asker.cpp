@@ -1,0 +1,62 @@
+#include "samples/rag/asker.hpp"
+
+namespace rag {
+namespace {
+
+constexpr std::string_view kSystem =
+    "You answer questions from the documents that the user gives you. You are brief, and you say "
+    "only what the documents say.";
+
+// Every session begins with this; the library computes it once and encodes passages behind it.
+std::string anchor_of(const tsr::Model& model) {
+  const tsr::ModelInfo info = model.info();
+  if (!info.chat)
+    throw tsr::Exception(TSR_UNSUPPORTED,
+                         std::string("this model cannot chat: ") + info.chat_template);
+  return model.chat_format({tsr::Message(TSR_ROLE_SYSTEM, kSystem)}, TSR_ROLE_USER);
+}
+
+tsr::Context make_context(const tsr::Model& model, const common::ModelOptions& options) {
+  const std::string anchor = anchor_of(model);
+  tsr::ContextOptions context = common::context_options(options);
+  context.set_anchor(anchor);
+  return tsr::Context(model, context);
+}
+
+}  // namespace
+
+Asker::Asker(const tsr::Model& model, const common::ModelOptions& options, tsr_repair repair,
+             const tsr::GenerateOptions& generate)
+    : repair_(repair), generate_(generate), context_(make_context(model, options)) {}
+
+// The text of a chunk says which file it is from, but not which number the passage has in this
+// prompt: only so is it the same chunk in the next one. Its KV is computed when a session needs it,
+// so that one behind `repair full`, which recomputes all, costs nothing here.
+const tsr::Chunk& Asker::chunk_of(const Hit& passage) {
+  const std::string text = "Document: " + passage.name + "\n" + passage.text + "\n\n";
+  const auto found = chunks_.find(text);
+  if (found != chunks_.end()) return found->second;
+  tsr::ChunkOptions options;
+  options.flags = TSR_CHUNK_LAZY;
+  return chunks_.emplace(text, tsr::Chunk(context_, text, options)).first->second;
+}
+
+common::Answer Asker::ask(const std::string& question, const std::vector<Hit>& passages,
+                          common::Interrupt& interrupt,
+                          const std::function<void(std::string_view)>& on_text) {
+  tsr::SessionOptions options;
+  options.repair = repair_;
+  tsr::Session session(context_, options);
+  session.add_anchor();
+  // The best passage stands last, next to the question.
+  for (auto passage = passages.rbegin(); passage != passages.rend(); ++passage)
+    session.add_chunk(chunk_of(*passage));
+  session.add_text("Question: " + question);
+  session.close_role(TSR_ROLE_USER);
+  session.open_role(TSR_ROLE_ASSISTANT);
+  common::Answer answer = common::stream_answer(session, generate_, interrupt, on_text);
+  report_ = session.report();
+  return answer;
+}
+
+}  // namespace rag

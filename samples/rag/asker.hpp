@@ -1,0 +1,44 @@
+// Answers questions from passages of the library. One context for all questions: a passage that two
+// questions need is computed once.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <string_view>
+#include <tessera/tessera.hpp>
+#include <vector>
+
+#include "samples/common/answer.hpp"
+#include "samples/common/model_options.hpp"
+#include "samples/rag/library.hpp"
+
+namespace rag {
+
+class Asker {
+ public:
+  // Throws tsr::Exception, UNSUPPORTED where the model has no chat template.
+  Asker(const tsr::Model& model, const common::ModelOptions& options, tsr_repair repair,
+        const tsr::GenerateOptions& generate);
+
+  // Answers from `passages`. Throws tsr::Exception; CAPACITY, with the numbers, when passages,
+  // question and answer do not fit a session.
+  common::Answer ask(const std::string& question, const std::vector<Hit>& passages,
+                     common::Interrupt& interrupt,
+                     const std::function<void(std::string_view)>& on_text);
+
+  // Of the last answer.
+  const tsr::Report& report() const { return report_; }
+
+ private:
+  const tsr::Chunk& chunk_of(const Hit& passage);
+
+  tsr_repair repair_;
+  tsr::GenerateOptions generate_;
+  tsr::Context context_;
+  std::map<std::string, tsr::Chunk> chunks_;  // by text
+  tsr::Report report_;
+};
+
+}  // namespace rag

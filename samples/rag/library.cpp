@@ -1,0 +1,152 @@
+#include "samples/rag/library.hpp"
+
+#include "samples/rag/query.hpp"
+
+namespace rag {
+namespace {
+
+// PRAGMA user_version of the tables below.
+constexpr std::int64_t kFormat = 1;
+
+// passage_text.rowid = passages.id. `name` is searched too, so that a question may name a file.
+constexpr const char* kTables = R"(
+  CREATE TABLE files(
+    id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, name TEXT NOT NULL, size INTEGER NOT NULL,
+    modified_ns INTEGER NOT NULL, hash INTEGER NOT NULL);
+  CREATE TABLE passages(
+    id INTEGER PRIMARY KEY, file INTEGER NOT NULL, first INTEGER NOT NULL, past INTEGER NOT NULL,
+    line INTEGER NOT NULL, tokens INTEGER NOT NULL);
+  CREATE INDEX passages_of_file ON passages(file);
+  CREATE VIRTUAL TABLE passage_text USING fts5(
+    name, body, bigrams, tokenize = 'porter unicode61 remove_diacritics 2');
+  PRAGMA user_version = 1;
+)";
+
+Database::Mode mode_of(Library::Access access) {
+  return access == Library::Access::kRead ? Database::Mode::kReadOnly : Database::Mode::kCreate;
+}
+
+}  // namespace
+
+Library::Library(const std::string& path, Access access) : database_(path, mode_of(access)) {
+  std::int64_t format = 0;
+  {
+    Statement version = database_.prepare("PRAGMA user_version");
+    if (version.step()) format = version.integer(0);
+  }
+  if (format == 0 && access == Access::kWrite) {
+    create_tables();
+  } else if (format != kFormat) {
+    throw DatabaseError("library " + path + " has format " + std::to_string(format) +
+                        ", this program reads " + std::to_string(kFormat) +
+                        ": index the folder into a new file");
+  }
+}
+
+void Library::create_tables() {
+  Transaction transaction(database_);
+  database_.execute(kTables);
+  transaction.commit();
+}
+
+std::optional<FileRecord> Library::find_file(const std::string& path) {
+  Statement find = database_.prepare("SELECT size, modified_ns, hash FROM files WHERE path = ?");
+  if (!find.bind(1, path).step()) return std::nullopt;
+  return FileRecord{path, static_cast<std::uint64_t>(find.integer(0)), find.integer(1),
+                    static_cast<std::uint64_t>(find.integer(2))};
+}
+
+std::vector<std::string> Library::files_below(const std::string& folder) {
+  const std::string prefix = folder == "/" ? folder : folder + "/";
+  Statement find =
+      database_.prepare("SELECT path FROM files WHERE substr(path, 1, length(?1)) = ?1");
+  find.bind(1, prefix);
+  std::vector<std::string> paths;
+  while (find.step()) paths.push_back(find.text(0));
+  return paths;
+}
+
+void Library::erase(const std::string& path) {
+  database_
+      .prepare(
+          "DELETE FROM passage_text WHERE rowid IN (SELECT id FROM passages WHERE file = "
+          "(SELECT id FROM files WHERE path = ?))")
+      .bind(1, path)
+      .run();
+  database_.prepare("DELETE FROM passages WHERE file = (SELECT id FROM files WHERE path = ?)")
+      .bind(1, path)
+      .run();
+  database_.prepare("DELETE FROM files WHERE path = ?").bind(1, path).run();
+}
+
+void Library::put_file(const FileRecord& file, const std::string& name, std::string_view text,
+                       const std::vector<Passage>& passages) {
+  Transaction transaction(database_);
+  erase(file.path);
+  database_.prepare("INSERT INTO files(path, name, size, modified_ns, hash) VALUES(?, ?, ?, ?, ?)")
+      .bind(1, file.path)
+      .bind(2, name)
+      .bind(3, static_cast<std::int64_t>(file.size))
+      .bind(4, file.modified_ns)
+      .bind(5, static_cast<std::int64_t>(file.hash))
+      .run();
+  const std::int64_t file_id = database_.last_insert_id();
+  Statement place = database_.prepare(
+      "INSERT INTO passages(file, first, past, line, tokens) VALUES(?, ?, ?, ?, ?)");
+  Statement index =
+      database_.prepare("INSERT INTO passage_text(rowid, name, body, bigrams) VALUES(?, ?, ?, ?)");
+  for (const Passage& passage : passages) {
+    place.bind(1, file_id)
+        .bind(2, static_cast<std::int64_t>(passage.begin))
+        .bind(3, static_cast<std::int64_t>(passage.end))
+        .bind(4, static_cast<std::int64_t>(passage.line))
+        .bind(5, static_cast<std::int64_t>(passage.tokens))
+        .run();
+    const std::int64_t passage_id = database_.last_insert_id();
+    const std::string_view body = text.substr(passage.begin, passage.end - passage.begin);
+    index.bind(1, passage_id).bind(2, name).bind(3, body).bind(4, cjk_bigrams(body)).run();
+  }
+  transaction.commit();
+}
+
+void Library::touch_file(const FileRecord& file) {
+  database_.prepare("UPDATE files SET size = ?, modified_ns = ? WHERE path = ?")
+      .bind(1, static_cast<std::int64_t>(file.size))
+      .bind(2, file.modified_ns)
+      .bind(3, file.path)
+      .run();
+}
+
+void Library::remove_file(const std::string& path) {
+  Transaction transaction(database_);
+  erase(path);
+  transaction.commit();
+}
+
+void Library::optimize() {
+  database_.execute("INSERT INTO passage_text(passage_text) VALUES('optimize')");
+}
+
+std::uint64_t Library::passage_count() {
+  Statement count = database_.prepare("SELECT count(*) FROM passages");
+  return count.step() ? static_cast<std::uint64_t>(count.integer(0)) : 0;
+}
+
+std::vector<Hit> Library::search(const std::string& expression, std::uint32_t limit) {
+  std::vector<Hit> hits;
+  if (expression.empty()) return hits;
+  // bm25() is smaller for better matches; a word in the file's name counts half.
+  Statement find = database_.prepare(
+      "SELECT f.path, f.name, t.body, p.first, p.past, p.line, -bm25(passage_text, 0.5, 1, 1) AS s "
+      "FROM passage_text t JOIN passages p ON p.id = t.rowid JOIN files f ON f.id = p.file "
+      "WHERE passage_text MATCH ? ORDER BY s DESC, p.id LIMIT ?");
+  find.bind(1, expression).bind(2, static_cast<std::int64_t>(limit));
+  while (find.step())
+    hits.push_back({find.text(0), find.text(1), find.text(2),
+                    static_cast<std::uint64_t>(find.integer(3)),
+                    static_cast<std::uint64_t>(find.integer(4)),
+                    static_cast<std::uint32_t>(find.integer(5)), find.real(6)});
+  return hits;
+}
+
+}  // namespace rag

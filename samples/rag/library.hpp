@@ -1,0 +1,70 @@
+// The library: files and their passages in SQLite, found again by FTS5 and BM25.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "samples/rag/database.hpp"
+#include "samples/rag/passages.hpp"
+
+namespace rag {
+
+// What is known of an indexed file; enough to see that it has not changed.
+struct FileRecord {
+  std::string path;  // absolute
+  std::uint64_t size{};
+  std::int64_t modified_ns{};
+  std::uint64_t hash{};
+};
+
+struct Hit {
+  std::string path;  // absolute
+  std::string name;  // relative to the folder that was indexed
+  std::string text;
+  std::uint64_t begin{};  // bytes into the file
+  std::uint64_t end{};
+  std::uint32_t line{};  // of the first byte, from 1
+  double score{};        // BM25, larger is better
+};
+
+// Not for several threads at once; several processes may read while one writes. Every call throws
+// DatabaseError.
+class Library {
+ public:
+  enum class Access { kRead, kWrite };
+
+  // kWrite makes the file where there is none; kRead then fails.
+  Library(const std::string& path, Access access);
+
+  std::optional<FileRecord> find_file(const std::string& path);
+  // Indexed files below `folder` (absolute, without a slash at the end).
+  std::vector<std::string> files_below(const std::string& folder);
+
+  // Replaces all that is known of a file, in one transaction: after a crash the library has the old
+  // passages or the new ones.
+  void put_file(const FileRecord& file, const std::string& name, std::string_view text,
+                const std::vector<Passage>& passages);
+  // The contents are the same, only the times have changed.
+  void touch_file(const FileRecord& file);
+  void remove_file(const std::string& path);
+
+  // Removes the traces of deleted text from the index (FTS5 leaves them until then).
+  void optimize();
+
+  std::uint64_t passage_count();
+
+  // The `limit` passages that match `expression` (match_expression) best, best first; of equal ones
+  // the one that was indexed first.
+  std::vector<Hit> search(const std::string& expression, std::uint32_t limit);
+
+ private:
+  void create_tables();
+  void erase(const std::string& path);
+
+  Database database_;
+};
+
+}  // namespace rag

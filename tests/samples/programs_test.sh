@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# programs_test.sh PROGRAMS MODEL: the samples as a user runs them, on the default model. PROGRAMS
+# is the build folder of samples/.
+set -euo pipefail
+chat=$1/chat/tessera-chat rag=$1/rag/tessera-rag bench=$1/bench/tessera-bench model=$2
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+fail() {
+  echo "FAILED: $*"
+  exit 1
+}
+# expect STATUS PATTERN COMMAND...: runs it without input; its output is left in $output.
+expect() {
+  local status=0
+  output=$("${@:3}" 2>&1 </dev/null) || status=$?
+  [[ $status == "$1" ]] || fail "status $status, not $1: ${*:3}"$'\n'"$output"
+  [[ $output =~ $2 ]] || fail "no '$2' from: ${*:3}"$'\n'"$output"
+}
+
+echo "-- chat"
+expect 1 'none\.gguf.*./dev demo' "$chat" --model "$work/none.gguf"
+expect 0 '' "$chat" --model "$model"
+talk() { printf '%s\n' "$@" | "$chat" --model "$model" --temperature 0 --max-tokens 24 2>&1; }
+[[ $(talk "What is the capital of France?") == *Paris* ]] || fail "chat does not know Paris"
+same=$(talk "Say hello." "What is the capital of France?" /reset "Say hello.")
+[[ $same == *"[new conversation]"* ]] || fail "no reset: $same"
+# After /reset the first question has its first answer again.
+[[ ${same%%$'\n'*} == "${same#*"[new conversation]"$'\n'}" ]] || fail "reset keeps something: $same"
+[[ $(talk /nonsense) == *"unknown command /nonsense"* ]] || fail "unknown command is not told"
+[[ $(talk "Hi" /stats) == *"tokens/s"* ]] || fail "no stats"
+[[ $(talk "Hi" /quit "What is the capital of France?") != *Paris* ]] || fail "/quit goes on"
+long=$(printf 'word %.0s' {1..3000})
+[[ $(talk "$long" "What is the capital of France?") == *"needs 3"*"left"*Paris* ]] ||
+  fail "a message that is too long is not refused with its numbers"
+
+echo "-- rag"
+mkdir "$work/folder"
+cat >"$work/folder/lighthouse.txt" <<'END'
+The lighthouse of Cape Wrath
+
+The lighthouse of Cape Wrath was built in 1828. Its tower is 20 metres high. The keeper's name was
+Alexander Gunn.
+END
+cat >"$work/folder/bread.txt" <<'END'
+Rye bread
+
+Knead rye flour, water, salt and sourdough. Bake the loaf for 55 minutes at 220 degrees.
+END
+: >"$work/folder/empty.txt"
+expect 1 'no library' "$rag" ask "x" --library "$work/none.db" --model "$model"
+expect 1 'is not a folder' "$rag" index "$work/none" --library "$work/l.db" --model "$model"
+expect 0 'empty\.txt: empty.*2 indexed, 0 unchanged, 1 skipped, 0 removed; 2 passages' \
+  "$rag" index "$work/folder" --library "$work/l.db" --model "$model"
+# Nothing to do needs no model.
+expect 0 '0 indexed, 2 unchanged' \
+  "$rag" index "$work/folder" --library "$work/l.db" --model "$work/none.gguf"
+expect 2 'matches' "$rag" ask "zyzzyva?" --library "$work/l.db" --model "$work/none.gguf"
+question="When was the lighthouse of Cape Wrath built?"
+for repair in none full; do
+  expect 0 '1828.*\[1\] lighthouse\.txt, line 1.*first token' \
+    "$rag" ask "$question" --repair $repair --library "$work/l.db" --model "$model"
+done
+expect 0 '"answer":".*1828.*"tokens_approximate":0,' \
+  "$rag" ask "$question" --repair full --json --library "$work/l.db" --model "$model"
+# A passage straight behind the anchor is exact, and the second question finds it computed.
+expect 0 '"tokens_exact":[1-9]' \
+  "$rag" ask "$question" "$question" --top 1 --json --library "$work/l.db" --model "$model"
+expect 1 'max_session_tokens|tokens' \
+  "$rag" ask "$question" --max-tokens 100000 --library "$work/l.db" --model "$model"
+
+echo "-- bench"
+expect 0 '"test":"pp16".*"test":"tg4@d32"' "$bench" --model "$model" --pp 16 --tg 4 --depth 0,32 \
+  --repetitions 2 --json
+[[ $(wc -l <<<"$output") == 4 ]] || fail "bench: not 4 rows: $output"
+expect 0 'pp16 +[0-9.]+' "$bench" --model "$model" --pp 16 --tg 0 --repetitions 1
+
+echo "all samples work"
