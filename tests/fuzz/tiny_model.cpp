@@ -8,6 +8,7 @@
 #include "backends/error.hpp"
 #include "runtime/gguf/writer.hpp"
 #include "tests/fuzz/quantise.hpp"
+#include "tests/fuzz/random.hpp"
 
 namespace tessera::test {
 namespace {
@@ -17,33 +18,12 @@ constexpr char kChatTemplate[] =
     "message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
-// SplitMix64: the same numbers on every machine, unlike the distributions of <random>.
-class Random {
- public:
-  explicit Random(uint64_t seed) : state_(seed) {}
-  uint64_t next() {
-    uint64_t z = state_ += 0x9e3779b97f4a7c15;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-    z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    return z ^ z >> 31;
-  }
-  // Nearly normal, variance 1: the sum of four 16-bit uniform numbers, without a rounding libm
-  // call.
-  float normal() {
-    const uint64_t bits = next();
-    const auto sum = static_cast<double>((bits & 0xffff) + (bits >> 16 & 0xffff) +
-                                         (bits >> 32 & 0xffff) + (bits >> 48));
-    return static_cast<float>((sum / 65535.0 - 2.0) * std::numbers::sqrt3);
-  }
-
- private:
-  uint64_t state_;
-};
-
-uint64_t hash(const std::string& text, uint64_t seed) {  // FNV-1a
-  uint64_t value = 0xcbf29ce484222325 ^ seed * 0x9e3779b97f4a7c15;
-  for (const char c : text) value = (value ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-  return value;
+// Nearly normal, variance 1: the sum of four 16-bit uniform numbers, without a rounding libm call.
+float normal(Random& random) {
+  const uint64_t bits = random.next();
+  const auto sum = static_cast<double>((bits & 0xffff) + (bits >> 16 & 0xffff) +
+                                       (bits >> 32 & 0xffff) + (bits >> 48));
+  return static_cast<float>((sum / 65535.0 - 2.0) * std::numbers::sqrt3);
 }
 
 void check(const TinyModel& m) {
@@ -168,7 +148,7 @@ std::vector<float> tiny_weights(const TinyModel& model, const std::string& name,
   const bool embedding = name == "token_embd.weight" || name == "output.weight";
   const float scale = fan_in == 0 ? 0.1f : (embedding ? 2.0f : 1.0f) / std::sqrt(float(fan_in));
   std::vector<float> values(count);
-  for (float& value : values) value = (fan_in == 0 ? 1.0f : 0.0f) + scale * random.normal();
+  for (float& value : values) value = (fan_in == 0 ? 1.0f : 0.0f) + scale * normal(random);
   return values;
 }
 
