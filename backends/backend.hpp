@@ -68,7 +68,8 @@ struct WeightDesc {
   uint64_t bytes() const { return rows * row_bytes(type, columns); }
 };
 
-// Copies `bytes` bytes at `offset` of the row-major weight to `out`. Throws what reading throws.
+// Copies `bytes` bytes at `offset` of the row-major weight to `out`. A backend calls it with
+// ascending ranges that cover the weight exactly once. Throws what reading throws.
 using WeightReader = std::function<void(uint64_t offset, void* out, uint64_t bytes)>;
 
 class Weight {

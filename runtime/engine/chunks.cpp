@@ -1,0 +1,168 @@
+// Canonical texts: the anchor, the primer and the chunks, and the encodings that give them KV.
+#include <algorithm>
+#include <chrono>
+
+#include "runtime/engine/context.hpp"
+
+namespace tessera::engine {
+
+void Context::make_base(const ContextOptions& options) {
+  const model::Fingerprint& model = model_->fingerprint();
+  kv::Identity identity{model.low, model.high ^ (static_cast<uint64_t>(options.kv_type) + 1)};
+  const text::Tokenizer& tokenizer = model_->tokenizer();
+  const auto make = [&](kv::CanonicalKind kind, const std::string& text, bool special) {
+    const std::vector<int32_t> tokens = tokenizer.encode(text, special);
+    identity = kv::identify(identity, kind, tokens);
+    return tokens.empty() ? nullptr : canonicals_.intern(kind, identity, tokens);
+  };
+  anchor_ = make(kv::CanonicalKind::anchor, options.anchor, true);
+  primer_ = make(kv::CanonicalKind::primer, options.primer, false);
+  chunk_base_ = identity;
+  uint64_t tokens = 0;
+  uint64_t blocks = 1;
+  for (const kv::CanonicalRef& text : {anchor_, primer_}) {
+    if (!text) continue;
+    tokens += text->size();
+    blocks += pool_->blocks_for(text->size());
+  }
+  if (blocks > pool_->total()) {
+    fail(Status::capacity, "kv_budget is " + std::to_string(options.kv_budget) +
+                               " bytes; anchor, primer and one " + "page more take " +
+                               std::to_string(blocks * pool_->block_bytes()));
+  }
+  if (tokens >= max_session_tokens_) {
+    fail(Status::capacity, "anchor and primer have " + std::to_string(tokens) +
+                               " tokens; max_session_tokens is " +
+                               std::to_string(max_session_tokens_));
+  }
+}
+
+// What a text of this kind is encoded behind.
+std::vector<kv::CanonicalRef> Context::base_of(kv::CanonicalKind kind) const {
+  std::vector<kv::CanonicalRef> base;
+  if (kind != kv::CanonicalKind::anchor && anchor_) base.push_back(anchor_);
+  if (kind == kv::CanonicalKind::chunk && primer_) base.push_back(primer_);
+  return base;
+}
+
+// Blocks that an encoding would take from `available`: its own, its base's, and those of a ready
+// base that would no longer be evictable. Texts in `counted` are free, and are added to it.
+uint64_t Context::encode_need(const kv::CanonicalRef& text,
+                              std::vector<const kv::Canonical*>& counted) {
+  if (std::ranges::find(counted, text.get()) != counted.end()) return 0;
+  counted.push_back(text.get());
+  if (text->state == kv::CanonicalState::pending) return 0;
+  if (text->state == kv::CanonicalState::ready) return text->pins ? 0 : text->blocks.size();
+  uint64_t need = pool_->blocks_for(text->size());
+  for (const kv::CanonicalRef& base : base_of(text->kind)) need += encode_need(base, counted);
+  return need;
+}
+
+// Hands the encoding to the engine. The caller has checked that it fits.
+void Context::start_encode(const kv::CanonicalRef& text) {
+  if (text->state == kv::CanonicalState::pending || text->state == kv::CanonicalState::ready) {
+    return;
+  }
+  auto job = std::make_shared<SessionState>(SessionOptions{});
+  job->prefix_open = false;
+  for (const kv::CanonicalRef& base : base_of(text->kind)) {
+    start_encode(base);
+    append_canonical(
+        *job, base->kind == kv::CanonicalKind::anchor ? SegmentKind::anchor : SegmentKind::shared,
+        base);
+  }
+  append_canonical(*job, SegmentKind::recomputed, text);
+  Task task;
+  task.purpose = Purpose::encode;
+  task.target = text;
+  task.begun = Clock::now();
+  task.prompt_tokens = job->tokens;
+  job->task = std::move(task);
+  active_.push_back(job);
+  for (Segment& segment : job->segments) {
+    if (segment.computed_here()) continue;
+    ++segment.canonical->pins;
+    segment.pinned = true;
+  }
+  reserve(*job, pool_->blocks_for(text->size()));
+  text->state = kv::CanonicalState::pending;
+  wake();
+}
+
+void Context::finish_encode(SessionState& job, Status status, const std::string& message) {
+  kv::Canonical& text = *job.task->target;
+  if (status == Status::ok) {
+    text.blocks = job.segments.back().span.blocks;
+    text.state = kv::CanonicalState::ready;
+    text.last_use = ++clock_;
+  } else {
+    text.state = kv::CanonicalState::failed;
+    text.error = status;
+    text.message = message;
+  }
+  chunks_.notify_all();
+}
+
+kv::CanonicalRef Context::create_chunk(std::vector<int32_t> tokens, bool lazy) {
+  uint64_t length = tokens.size();
+  for (const kv::CanonicalRef& base : base_of(kv::CanonicalKind::chunk)) length += base->size();
+  std::lock_guard guard(lock_);
+  if (failure_ != Status::ok) fail(failure_, failure_message_);
+  if (length > max_session_tokens_) {
+    fail(Status::capacity, "the chunk has " + std::to_string(tokens.size()) +
+                               " tokens, with anchor and primer " + std::to_string(length) +
+                               "; a session has room for " + std::to_string(max_session_tokens_));
+  }
+  canonicals_.sweep();
+  const kv::Identity identity = kv::identify(chunk_base_, kv::CanonicalKind::chunk, tokens);
+  kv::CanonicalRef chunk =
+      canonicals_.intern(kv::CanonicalKind::chunk, identity, std::move(tokens));
+  const bool known =
+      chunk->state == kv::CanonicalState::ready || chunk->state == kv::CanonicalState::pending;
+  ++(known ? counts_.chunk_hits : counts_.chunk_misses);
+  if (!known && !lazy) {
+    std::vector<const kv::Canonical*> counted;
+    const uint64_t need = encode_need(chunk, counted);
+    if (need > pool_->total()) check_available(need);
+    // Without room now, it stays absent and is encoded when a session needs it.
+    if (need <= available()) start_encode(chunk);
+  }
+  return chunk;
+}
+
+bool Context::wait_chunk(const kv::CanonicalRef& chunk, int64_t timeout_ms) {
+  std::unique_lock guard(lock_);
+  if (failure_ != Status::ok) fail(failure_, failure_message_);
+  if (chunk->state == kv::CanonicalState::absent || chunk->state == kv::CanonicalState::failed) {
+    std::vector<const kv::Canonical*> counted;
+    check_available(encode_need(chunk, counted));
+    start_encode(chunk);
+  }
+  const auto settled = [&] { return chunk->state != kv::CanonicalState::pending; };
+  if (timeout_ms < 0) {
+    chunks_.wait(guard, settled);
+  } else if (!chunks_.wait_for(guard, std::chrono::milliseconds(timeout_ms), settled)) {
+    return false;
+  }
+  if (chunk->state == kv::CanonicalState::failed) fail(chunk->error, chunk->message);
+  return true;
+}
+
+ChunkInfo Context::chunk_info(const kv::CanonicalRef& chunk) {
+  std::lock_guard guard(lock_);
+  ChunkInfo info;
+  info.state = chunk->state;
+  info.tokens = chunk->size();
+  info.bytes = chunk->blocks.size() * pool_->block_bytes();
+  info.uses = chunk->uses;
+  info.identity = chunk->identity;
+  return info;
+}
+
+void Context::release_chunk(kv::CanonicalRef chunk) noexcept {
+  std::lock_guard guard(lock_);
+  chunk.reset();
+  canonicals_.sweep();
+}
+
+}  // namespace tessera::engine

@@ -1,0 +1,94 @@
+#include "runtime/engine/context.hpp"
+
+#include <algorithm>
+#include <chrono>
+
+namespace tessera::engine {
+namespace {
+
+constexpr uint32_t kDefaultStepTokens = 64;
+
+uint32_t core_count() {
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+}  // namespace
+
+Context::Context(std::shared_ptr<const model::Model> model, const ContextOptions& options)
+    : model_(std::move(model)), log_error_(options.log_error) {
+  const model::Hyperparameters& h = model_->hyperparameters();
+  max_session_tokens_ = options.max_session_tokens ? options.max_session_tokens : h.context_length;
+  if (max_session_tokens_ > h.context_length) {
+    fail(Status::invalid_argument, "max_session_tokens is " + std::to_string(max_session_tokens_) +
+                                       ", must be at most the model's context length " +
+                                       std::to_string(h.context_length));
+  }
+  max_rows_ = options.max_step_tokens ? options.max_step_tokens : kDefaultStepTokens;
+  KvLayout layout;
+  layout.type = options.kv_type;
+  layout.page_slots = options.page_size;
+  layout.groups = options.groups.empty() ? model_->architecture().layer_groups() : options.groups;
+  pool_ = std::make_unique<kv::PagePool>(model_->backend(), layout, options.kv_budget);
+  make_base(options);
+  const Graph graph = model_->architecture().build_graph({options.key_form});
+  ProgramOptions program_options;
+  program_options.max_rows = max_rows_;
+  program_options.threads = options.threads ? options.threads : core_count();
+  program_ = model_->backend().compile(graph, pool_->memory(), program_options);
+  engine_ = std::thread([this] { run(); });
+}
+
+Context::~Context() {
+  {
+    std::lock_guard guard(lock_);
+    stopping_ = true;
+    work_.notify_all();
+  }
+  engine_.join();
+  // Blocks go back to the pool before it goes.
+  active_.clear();
+  sessions_.clear();
+}
+
+Metrics Context::metrics() {
+  std::lock_guard guard(lock_);
+  Metrics m = counts_;
+  m.page_size = pool_->page_slots();
+  m.page_bytes = pool_->block_bytes();
+  m.pages_total = pool_->total();
+  m.pages_used = pool_->used();
+  m.pages_cached = canonicals_.evictable_blocks() + prefixes_.evictable_blocks();
+  m.pages_reserved = reserved_;
+  m.pages_peak = pool_->peak();
+  m.sessions = sessions_.size();
+  m.chunks = canonicals_.ready_chunks();
+  return m;
+}
+
+uint64_t Context::wait_any(int64_t timeout_ms) {
+  std::unique_lock guard(lock_);
+  uint64_t found = 0;
+  const auto ready = [&] {
+    for (size_t i = 0; i < sessions_.size(); ++i) {
+      const size_t at = (next_wait_ + i) % sessions_.size();
+      if (!sessions_[at]->events.empty()) {
+        found = sessions_[at]->handle;
+        next_wait_ = at + 1;
+        return true;
+      }
+    }
+    return false;
+  };
+  if (timeout_ms < 0) {
+    events_.wait(guard, ready);
+  } else {
+    events_.wait_for(guard, std::chrono::milliseconds(timeout_ms), ready);
+  }
+  return found;
+}
+
+void Context::wake() {
+  work_.notify_all();
+}
+
+}  // namespace tessera::engine

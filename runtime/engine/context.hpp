@@ -1,0 +1,205 @@
+// One KV budget, one engine thread, many chunks and sessions. The functions are grouped by the file
+// that holds them.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "backends/backend.hpp"
+#include "runtime/engine/session_state.hpp"
+#include "runtime/engine/step_builder.hpp"
+#include "runtime/kv/canonical_store.hpp"
+#include "runtime/kv/page_pool.hpp"
+#include "runtime/kv/prefix_cache.hpp"
+#include "runtime/model/model.hpp"
+
+namespace tessera::engine {
+
+struct ContextOptions {
+  KvType kv_type = KvType::f16;
+  uint64_t kv_budget = uint64_t{1} << 30;  // bytes
+  uint32_t page_size = 16;                 // tokens
+  uint32_t threads = 0;                    // 0: one a core
+  uint32_t max_session_tokens = 0;         // 0: the model's context length
+  uint32_t max_step_tokens = 0;            // 0: by device
+  std::string anchor;
+  std::string primer;
+  KeyForm key_form = KeyForm::local;  // tests compare the forms
+  std::vector<LayerGroup> groups;     // tests split the layers; empty: as the model says
+  std::function<void(const std::string&)> log_error;  // on the engine thread; may be empty
+};
+
+// The fields of tsr_metrics that are counted; blocks are counted in blocks.
+struct Metrics {
+  uint64_t prefix_tokens = 0;
+  uint64_t shared_tokens = 0;
+  uint64_t computed_tokens = 0;
+  uint64_t generated_tokens = 0;
+  uint64_t chunk_hits = 0;
+  uint64_t chunk_misses = 0;
+  uint64_t steps = 0;
+  // filled by Context::metrics
+  uint32_t page_size = 0;
+  uint64_t page_bytes = 0;
+  uint64_t pages_total = 0;
+  uint64_t pages_used = 0;
+  uint64_t pages_cached = 0;
+  uint64_t pages_reserved = 0;
+  uint64_t pages_peak = 0;
+  uint64_t sessions = 0;
+  uint64_t chunks = 0;
+};
+
+struct ChunkInfo {
+  kv::CanonicalState state = kv::CanonicalState::absent;
+  uint64_t tokens = 0;
+  uint64_t bytes = 0;
+  uint64_t uses = 0;
+  kv::Identity identity;
+};
+
+struct SessionInfo {
+  bool generating = false;
+  uint64_t tokens = 0;
+  uint64_t computed = 0;
+  uint64_t max_tokens = 0;
+};
+
+// Any thread may call any public function; calls on one session come one at a time (the caller
+// sees to it), cancel and close excepted. Errors are thrown as tessera::Error.
+class Context {
+ public:
+  // ---- context.cpp
+  Context(std::shared_ptr<const model::Model> model, const ContextOptions& options);
+  ~Context();  // ends whatever runs
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  const model::Model& model() const { return *model_; }
+  Metrics metrics();
+  // Handle of a session that has an event to read; 0 after timeout_ms (-1: never times out).
+  uint64_t wait_any(int64_t timeout_ms);
+
+  // ---- sessions.cpp
+  SessionRef create_session(const SessionOptions& options, uint64_t handle);
+  void close_session(SessionState& session) noexcept;
+  void set_handle(SessionState& session, uint64_t handle);
+  void add_anchor(SessionState& session);
+  void add_tokens(SessionState& session, std::span<const int32_t> tokens);
+  void add_chunk(SessionState& session, const kv::CanonicalRef& chunk);
+  void generate(SessionState& session, const GenerateOptions& options);
+  // Floats that evaluate will write.
+  uint64_t evaluate_size(SessionState& session, bool all);
+  // Blocks. Rows of logits, [rows][vocabulary].
+  std::vector<float> evaluate(SessionState& session, bool all);
+  // False after timeout_ms. An event of kind `none` says that nothing is under way.
+  bool next(SessionState& session, int64_t timeout_ms, Event& event);
+  void cancel(SessionState& session) noexcept;
+  SessionInfo info(SessionState& session);
+  Report report(SessionState& session);
+  std::vector<int32_t> tokens(SessionState& session);
+
+  // ---- chunks.cpp
+  kv::CanonicalRef create_chunk(std::vector<int32_t> tokens, bool lazy);
+  // False after timeout_ms. Throws what the encoding failed with.
+  bool wait_chunk(const kv::CanonicalRef& chunk, int64_t timeout_ms);
+  ChunkInfo chunk_info(const kv::CanonicalRef& chunk);
+  void release_chunk(kv::CanonicalRef chunk) noexcept;
+
+ private:
+  // Everything below runs under lock_, except run_step.
+
+  // ---- chunks.cpp: encoding of canonical texts
+  void make_base(const ContextOptions& options);
+  std::vector<kv::CanonicalRef> base_of(kv::CanonicalKind kind) const;
+  uint64_t encode_need(const kv::CanonicalRef& text, std::vector<const kv::Canonical*>& counted);
+  void start_encode(const kv::CanonicalRef& text);
+  void finish_encode(SessionState& job, Status status, const std::string& message);
+
+  // ---- sessions.cpp
+  void check_idle(const SessionState& session) const;
+  void check_room(const SessionState& session, uint64_t tokens) const;
+  void append_tokens(SessionState& session, std::span<const int32_t> tokens);
+  void append_canonical(SessionState& session, SegmentKind kind, const kv::CanonicalRef& text);
+  void begin(SessionState& session, Task task, uint64_t new_tokens);
+
+  // ---- admission.cpp: reuse, reservation, eviction
+  uint64_t available() const;  // blocks
+  void check_available(uint64_t blocks) const;
+  uint64_t own_need(const SessionState& session, uint64_t new_tokens) const;
+  void reserve(SessionState& session, uint64_t blocks);
+  void release_reservation(SessionState& session) noexcept;
+  kv::BlockRef take_block(SessionState& session);
+  void evict_one();
+  void attach_ready(SessionState& session);
+  void walk_prefix(SessionState& session, bool match);
+  bool match_block(SessionState& session, Segment& segment, bool last_segment);
+  void publish_blocks(SessionState& session, Segment& segment, bool closed);
+  void step_prefix(SessionState& session, const kv::PrefixKey& key, const kv::BlockRef& block,
+                   bool exact);
+  void reopen_last_token(SessionState& session);
+  void unpin(SessionState& session) noexcept;
+
+  // ---- scheduler.cpp: the engine thread
+  struct Participant {
+    SessionRef session;
+    std::vector<SegmentRows> rows;
+    uint32_t row_count = 0;
+    uint32_t first_row = 0;
+    uint32_t first_request = 0;
+    uint32_t request_count = 0;
+  };
+  void run();
+  void settle_sessions();
+  uint32_t plan_rows(SessionState& session, uint32_t budget, std::vector<SegmentRows>& rows) const;
+  std::vector<Participant> choose();
+  Step build(std::vector<Participant>& participants);
+  void apply(std::vector<Participant>& participants, StepResult& result);
+  void apply_to(Participant& participant, StepResult& result);
+  void token_ready(SessionState& session, const LogitsResult& logits);
+  void emit_text(SessionState& session, const std::string& text);
+  void finish(SessionState& session, Finish finish);
+  void fail_session(SessionState& session, Status status, const std::string& message);
+  void end_task(SessionState& session);
+  void fill_report(SessionState& session);
+  void wake();
+
+  const std::shared_ptr<const model::Model> model_;
+  uint32_t max_session_tokens_;
+  uint32_t max_rows_;
+  std::function<void(const std::string&)> log_error_;
+
+  std::mutex lock_;
+  std::condition_variable work_;    // the engine waits
+  std::condition_variable events_;  // wait_any waits
+  std::condition_variable chunks_;  // wait_chunk waits
+  bool stopping_ = false;
+  Status failure_ = Status::ok;  // of the device, for good
+  std::string failure_message_;
+  uint64_t clock_ = 0;      // of last_use
+  uint64_t next_wait_ = 0;  // wait_any's turn
+  uint64_t next_turn_ = 0;  // the scheduler's turn
+  Metrics counts_;
+
+  // The pool outlives everything that holds blocks.
+  std::unique_ptr<kv::PagePool> pool_;
+  std::unique_ptr<Program> program_;
+  kv::CanonicalStore canonicals_;
+  kv::PrefixCache prefixes_;
+  kv::CanonicalRef anchor_;  // null: none
+  kv::CanonicalRef primer_;
+  kv::Identity chunk_base_;           // identity of all that chunks are encoded behind
+  uint64_t reserved_ = 0;             // blocks, of all sessions
+  std::vector<SessionRef> sessions_;  // of the application
+  std::vector<SessionRef> active_;    // with a task, encodings included
+
+  std::thread engine_;  // last: starts when everything is there
+};
+
+}  // namespace tessera::engine

@@ -1,0 +1,53 @@
+// What a session tells its reader.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <string>
+
+#include "backends/error.hpp"
+
+namespace tessera::engine {
+
+// Same numbers as tsr_event_kind and tsr_finish.
+enum class EventKind : int32_t { none = 0, progress = 1, text = 2, done = 3, failed = 4 };
+enum class Finish : int32_t { none = 0, end = 1, stop = 2, length = 3, cancelled = 4 };
+
+struct Event {
+  EventKind kind = EventKind::none;
+  std::string text;  // text; failed: the message
+  Finish finish = Finish::none;
+  Status status = Status::ok;  // failed
+  uint64_t processed = 0;      // progress: prompt tokens that are ready
+  uint64_t total = 0;          // progress: prompt tokens
+  uint64_t tokens = 0;         // generated so far
+};
+
+// Bounded: `full` tells the engine to pause the session. The last event of an answer always fits;
+// progress that nobody has read yet is replaced by newer progress.
+class EventQueue {
+ public:
+  explicit EventQueue(uint32_t capacity) : capacity_(capacity) {}
+
+  bool full() const { return events_.size() >= capacity_; }
+  bool empty() const { return events_.empty(); }
+  void push(Event event) {
+    if (event.kind == EventKind::progress && !events_.empty() &&
+        events_.back().kind == EventKind::progress) {
+      events_.back() = std::move(event);
+    } else {
+      events_.push_back(std::move(event));
+    }
+  }
+  Event pop() {
+    Event event = std::move(events_.front());
+    events_.pop_front();
+    return event;
+  }
+
+ private:
+  std::deque<Event> events_;
+  uint32_t capacity_;
+};
+
+}  // namespace tessera::engine

@@ -1,0 +1,26 @@
+// Chooses the next token.
+#pragma once
+
+#include <cstdint>
+
+#include "backends/step.hpp"
+
+namespace tessera::engine {
+
+struct Sampling {
+  float temperature = 0;  // 0: greedy
+  uint32_t top_k = 0;     // 0: off
+  float top_p = 1;        // 1: off
+  float min_p = 0;        // 0: off
+  uint64_t seed = 0;
+};
+
+// What the sampler needs to know of a row's logits.
+LogitsRequest sampling_request(uint32_t row, const Sampling& sampling, uint32_t vocabulary);
+
+// Temperature first, then top_k, top_p (the token that crosses the limit is kept), min_p. The draw
+// is a function of seed and `index`, the number of tokens drawn before, alone: the same whatever
+// else runs.
+int32_t sample(const LogitsResult& logits, const Sampling& sampling, uint64_t index);
+
+}  // namespace tessera::engine

@@ -1,0 +1,118 @@
+// All that the engine knows of one session. Guarded by the context's lock, except where noted.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/engine/event.hpp"
+#include "runtime/engine/sampler.hpp"
+#include "runtime/engine/segment.hpp"
+#include "runtime/text/stream_decoder.hpp"
+
+namespace tessera::engine {
+
+using Clock = std::chrono::steady_clock;
+
+// Same numbers as tsr_repair.
+enum class Repair : int32_t {
+  standard = 0,
+  none = 1,
+  head = 2,
+  select = 3,
+  head_select = 4,
+  full = 5
+};
+
+struct SessionOptions {
+  Repair repair = Repair::none;  // none or full
+  uint32_t event_capacity = 64;
+};
+
+struct GenerateOptions {
+  Sampling sampling;
+  uint32_t max_tokens = 0;  // 0: 256, or what is left of the session
+  bool ignore_end = false;
+  std::vector<std::string> stops;
+};
+
+// Counts of tokens and bytes, times in microseconds; the fields of tsr_report.
+struct Report {
+  uint64_t tokens_exact = 0;
+  uint64_t tokens_repaired = 0;
+  uint64_t tokens_approximate = 0;
+  uint64_t tokens_computed = 0;
+  uint64_t tokens_generated = 0;
+  uint64_t bytes_shared = 0;
+  uint64_t bytes_private = 0;
+  uint64_t lookup_us = 0;
+  uint64_t load_us = 0;
+  uint64_t repair_us = 0;
+  uint64_t prompt_us = 0;
+  uint64_t first_token_us = 0;
+  uint64_t generate_us = 0;
+};
+
+enum class Purpose : uint8_t { generate, evaluate, encode };
+
+// What the session is doing now.
+struct Task {
+  Purpose purpose = Purpose::generate;
+  GenerateOptions options;      // generate
+  text::StreamDecoder decoder;  // generate
+  text::StopMatcher stops{{}};  // generate
+  uint64_t generated = 0;
+  uint64_t prompt_tokens = 0;  // in the session when the task began
+  uint64_t reused_exact = 0;   // of those, ready without computing, by provenance
+  uint64_t reused_approximate = 0;
+  bool decoding = false;      // the prompt is done
+  bool all_logits = false;    // evaluate: of every row, not the last only
+  std::vector<float> logits;  // evaluate: rows so far
+  kv::CanonicalRef target;    // encode: takes the KV
+  Clock::time_point begun;
+  Clock::time_point prompt_begun;  // first step
+  Clock::time_point first_token;
+};
+
+struct SessionState {
+  SessionState(const SessionOptions& session_options)
+      : options(session_options), events(session_options.event_capacity) {}
+
+  const SessionOptions options;
+  uint64_t handle = 0;  // the application's name for it, for tsr_context_wait
+
+  std::vector<Segment> segments;
+  uint64_t tokens = 0;  // sum of the segments' lengths
+
+  // Where the session stands in the prefix tree: segments before prefix_segment are in it whole.
+  uint32_t prefix_segment = 0;
+  uint64_t prefix_parent = 0;
+  uint32_t prefix_depth = 0;
+  bool prefix_open = true;  // false: the rest of this session is in no prefix run
+
+  uint64_t ready_exact = 0;  // tokens with KV, by provenance
+  uint64_t ready_approximate = 0;
+
+  std::optional<Task> task;
+  uint64_t reserved = 0;  // blocks promised to the task and not yet taken
+  Report report;
+  EventQueue events;
+  std::condition_variable changed;   // events, end of the task, closing
+  Status ended_status = Status::ok;  // evaluate, encode: how the last task ended
+  std::string ended_message;
+  std::vector<float> ended_logits;
+
+  std::atomic<bool> cancel_requested{false};  // set without the lock
+  bool closed = false;
+
+  uint64_t ready() const { return ready_exact + ready_approximate; }
+};
+
+using SessionRef = std::shared_ptr<SessionState>;
+
+}  // namespace tessera::engine

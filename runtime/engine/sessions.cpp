@@ -1,0 +1,298 @@
+// What applications do with sessions: the calls behind the C ABI.
+#include <algorithm>
+#include <chrono>
+#include <limits>
+
+#include "runtime/engine/context.hpp"
+
+namespace tessera::engine {
+namespace {
+
+constexpr uint32_t kDefaultNewTokens = 256;
+
+template <typename Ready>
+bool wait_until(std::condition_variable& changed, std::unique_lock<std::mutex>& guard,
+                int64_t timeout_ms, Ready ready) {
+  if (timeout_ms < 0) {
+    changed.wait(guard, ready);
+    return true;
+  }
+  return changed.wait_for(guard, std::chrono::milliseconds(timeout_ms), ready);
+}
+
+}  // namespace
+
+SessionRef Context::create_session(const SessionOptions& options, uint64_t handle) {
+  auto session = std::make_shared<SessionState>(options);
+  session->handle = handle;
+  std::lock_guard guard(lock_);
+  sessions_.push_back(session);
+  return session;
+}
+
+void Context::set_handle(SessionState& session, uint64_t handle) {
+  std::lock_guard guard(lock_);
+  session.handle = handle;
+}
+
+void Context::close_session(SessionState& session) noexcept {
+  std::lock_guard guard(lock_);
+  session.closed = true;
+  session.changed.notify_all();
+  SessionRef keep;  // the engine may hold the last reference; the pool needs the lock
+  const auto it = std::ranges::find_if(
+      sessions_, [&](const SessionRef& other) { return other.get() == &session; });
+  if (it != sessions_.end()) {
+    keep = *it;
+    sessions_.erase(it);
+  }
+  if (session.task) {
+    wake();  // the engine lets go of it between steps
+  } else {
+    unpin(session);
+    session.segments.clear();
+  }
+}
+
+void Context::check_idle(const SessionState& session) const {
+  if (session.closed) fail(Status::cancelled, "the session was destroyed");
+  if (session.task || !session.events.empty()) {
+    fail(Status::busy,
+         "an answer of this session is under way; read its events up to DONE or FAILED first");
+  }
+}
+
+void Context::check_room(const SessionState& session, uint64_t tokens) const {
+  const uint64_t left = max_session_tokens_ - session.tokens;
+  if (tokens > left) {
+    fail(Status::capacity, "the addition has " + std::to_string(tokens) + " tokens; the session " +
+                               "has room for " + std::to_string(left) + " of its " +
+                               std::to_string(max_session_tokens_));
+  }
+}
+
+void Context::append_tokens(SessionState& session, std::span<const int32_t> tokens) {
+  if (tokens.empty()) return;
+  if (session.segments.empty() || session.segments.back().kind != SegmentKind::text) {
+    Segment segment;
+    segment.exact = session.segments.empty() || session.segments.back().exact;
+    segment.span.logical_start = static_cast<int32_t>(session.tokens);
+    session.segments.push_back(std::move(segment));
+  }
+  Segment& segment = session.segments.back();
+  segment.tokens.insert(segment.tokens.end(), tokens.begin(), tokens.end());
+  segment.length = static_cast<uint32_t>(segment.tokens.size());
+  session.tokens += tokens.size();
+}
+
+void Context::append_canonical(SessionState& session, SegmentKind kind,
+                               const kv::CanonicalRef& text) {
+  const std::vector<Segment>& before = session.segments;
+  Segment segment;
+  segment.kind = kind;
+  segment.canonical = text;
+  segment.length = text->size();
+  const bool exact_before = before.empty() || before.back().exact;
+  if (kind == SegmentKind::shared) {
+    // A chunk is exact where it stands behind just what it was encoded behind.
+    const bool at_base =
+        anchor_ ? before.size() == 1 && before[0].kind == SegmentKind::anchor : before.empty();
+    segment.exact = at_base && !primer_;
+  } else {
+    segment.exact = exact_before;
+  }
+  if (kind == SegmentKind::recomputed) segment.tokens = text->tokens;
+  segment.span.logical_start = static_cast<int32_t>(session.tokens);
+  segment.span.frame_start = segment.span.logical_start;
+  session.segments.push_back(std::move(segment));
+  session.tokens += text->size();
+}
+
+void Context::add_anchor(SessionState& session) {
+  std::lock_guard guard(lock_);
+  check_idle(session);
+  if (!anchor_) fail(Status::invalid_argument, "the context was created without an anchor");
+  if (!session.segments.empty()) {
+    fail(Status::invalid_argument, "the anchor must be the session's first addition");
+  }
+  check_room(session, anchor_->size());
+  append_canonical(session, SegmentKind::anchor, anchor_);
+}
+
+void Context::add_tokens(SessionState& session, std::span<const int32_t> tokens) {
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] < 0 || tokens[i] >= model_->tokenizer().size()) {
+      fail(Status::invalid_argument, "tokens[" + std::to_string(i) + "] is " +
+                                         std::to_string(tokens[i]) + ", must be 0 to " +
+                                         std::to_string(model_->tokenizer().size() - 1));
+    }
+  }
+  std::lock_guard guard(lock_);
+  check_idle(session);
+  check_room(session, tokens.size());
+  append_tokens(session, tokens);
+}
+
+void Context::add_chunk(SessionState& session, const kv::CanonicalRef& chunk) {
+  std::lock_guard guard(lock_);
+  check_idle(session);
+  check_room(session, chunk->size());
+  append_canonical(
+      session,
+      session.options.repair == Repair::full ? SegmentKind::recomputed : SegmentKind::shared,
+      chunk);
+}
+
+// Takes what is ready, reserves the rest, hands the session to the engine; or throws and leaves it
+// without a task.
+void Context::begin(SessionState& session, Task task, uint64_t new_tokens) {
+  if (failure_ != Status::ok) fail(failure_, failure_message_);
+  session.cancel_requested = false;
+  task.begun = Clock::now();
+  task.prompt_tokens = session.tokens;
+  const bool match = !(task.purpose == Purpose::evaluate && task.all_logits);
+  session.task = std::move(task);
+  try {
+    session.task->reused_exact = session.ready_exact;
+    session.task->reused_approximate = session.ready_approximate;
+    attach_ready(session);
+    walk_prefix(session, match);
+    reopen_last_token(session);
+    const uint64_t own = own_need(session, new_tokens);
+    uint64_t need = own;
+    std::vector<const kv::Canonical*> counted;
+    for (const Segment& segment : session.segments) {
+      if (!segment.computed_here() && !segment.attached) {
+        need += encode_need(segment.canonical, counted);
+      }
+    }
+    check_available(need);
+    for (Segment& segment : session.segments) {
+      if (!segment.computed_here() && !segment.pinned) {
+        start_encode(segment.canonical);
+        ++segment.canonical->pins;
+        segment.pinned = true;
+      }
+    }
+    reserve(session, own);
+    const auto it = std::ranges::find_if(
+        sessions_, [&](const SessionRef& other) { return other.get() == &session; });
+    active_.push_back(*it);
+  } catch (...) {
+    release_reservation(session);
+    session.task.reset();
+    throw;
+  }
+  session.report = Report{};
+  wake();
+}
+
+void Context::generate(SessionState& session, const GenerateOptions& options) {
+  Task task;
+  task.purpose = Purpose::generate;
+  task.options = options;
+  task.stops = text::StopMatcher(options.stops);
+  std::lock_guard guard(lock_);
+  check_idle(session);
+  if (session.tokens == 0) {
+    fail(Status::invalid_argument, "the session is empty; add text before generating");
+  }
+  const uint64_t left = max_session_tokens_ - session.tokens;
+  uint64_t wanted = options.max_tokens;
+  if (wanted == 0) wanted = std::min<uint64_t>(kDefaultNewTokens, std::max<uint64_t>(left, 1));
+  if (wanted > left) {
+    fail(Status::capacity, "max_tokens is " + std::to_string(wanted) + "; the session has room " +
+                               "for " + std::to_string(left) + " of its " +
+                               std::to_string(max_session_tokens_) + " tokens");
+  }
+  task.options.max_tokens = static_cast<uint32_t>(wanted);
+  begin(session, std::move(task), wanted);
+}
+
+uint64_t Context::evaluate_size(SessionState& session, bool all) {
+  std::lock_guard guard(lock_);
+  check_idle(session);
+  uint64_t rows = 1;
+  if (all) {
+    rows = 0;
+    for (const Segment& segment : session.segments) {
+      if (segment.pending() == 0) continue;
+      if (!segment.computed_here()) {
+        fail(Status::invalid_argument,
+             "TSR_LOGITS_ALL: the session holds a chunk or anchor that is not computed yet; "
+             "evaluate it with TSR_LOGITS_LAST first");
+      }
+      rows += segment.pending();
+    }
+    rows = std::max<uint64_t>(rows, 1);
+  }
+  if (session.tokens == 0) {
+    fail(Status::invalid_argument, "the session is empty; add text before evaluating");
+  }
+  return rows * model_->hyperparameters().vocabulary;
+}
+
+std::vector<float> Context::evaluate(SessionState& session, bool all) {
+  Task task;
+  task.purpose = Purpose::evaluate;
+  task.all_logits = all;
+  std::unique_lock guard(lock_);
+  check_idle(session);
+  begin(session, std::move(task), 0);
+  session.changed.wait(guard, [&] { return session.closed || !session.task; });
+  if (session.closed) fail(Status::cancelled, "the session was destroyed while it was evaluated");
+  if (session.ended_status != Status::ok) fail(session.ended_status, session.ended_message);
+  return std::move(session.ended_logits);
+}
+
+bool Context::next(SessionState& session, int64_t timeout_ms, Event& event) {
+  std::unique_lock guard(lock_);
+  const bool ready = wait_until(session.changed, guard, timeout_ms, [&] {
+    return session.closed || !session.events.empty() || !session.task;
+  });
+  if (session.closed) fail(Status::cancelled, "the session was destroyed while it was read");
+  if (!ready) return false;
+  if (session.events.empty()) {
+    event = Event{};
+    return true;
+  }
+  const bool was_full = session.events.full();
+  event = session.events.pop();
+  if (was_full) wake();
+  return true;
+}
+
+void Context::cancel(SessionState& session) noexcept {
+  session.cancel_requested = true;
+  std::lock_guard guard(lock_);
+  wake();
+}
+
+SessionInfo Context::info(SessionState& session) {
+  std::lock_guard guard(lock_);
+  SessionInfo info;
+  info.generating = session.task.has_value() || !session.events.empty();
+  info.tokens = session.tokens;
+  info.computed = session.ready();
+  info.max_tokens = max_session_tokens_;
+  return info;
+}
+
+Report Context::report(SessionState& session) {
+  std::lock_guard guard(lock_);
+  return session.report;
+}
+
+std::vector<int32_t> Context::tokens(SessionState& session) {
+  std::lock_guard guard(lock_);
+  std::vector<int32_t> all;
+  all.reserve(session.tokens);
+  for (const Segment& segment : session.segments) {
+    const std::vector<int32_t>& tokens =
+        segment.computed_here() ? segment.tokens : segment.canonical->tokens;
+    all.insert(all.end(), tokens.begin(), tokens.begin() + segment.length);
+  }
+  return all;
+}
+
+}  // namespace tessera::engine

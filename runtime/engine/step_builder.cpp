@@ -1,0 +1,64 @@
+#include "runtime/engine/step_builder.hpp"
+
+namespace tessera::engine {
+
+StepBuilder::StepBuilder(uint32_t page_slots, uint32_t layer_groups) : page_slots_(page_slots) {
+  step_.page_tables.resize(layer_groups);
+}
+
+// Lays out the span with `extra` tokens more than are ready; returns its first page-table entry.
+uint32_t StepBuilder::add_span(const kv::Span& span, uint32_t extra) {
+  const uint32_t first_entry = static_cast<uint32_t>(step_.masks.size());
+  SpanEntry entry;
+  entry.first_entry = first_entry;
+  entry.slots = span.slots + extra;
+  entry.logical_start = span.logical_start;
+  entry.frame_start = span.frame_start;
+  if (!span.positions.empty()) {
+    entry.first_position = static_cast<uint32_t>(step_.slot_positions.size());
+    step_.slot_positions.insert(step_.slot_positions.end(), span.positions.begin(),
+                                span.positions.end());
+  }
+  step_.spans.push_back(entry);
+  const uint32_t blocks = (entry.slots + page_slots_ - 1) / page_slots_;
+  for (uint32_t b = 0; b < blocks; ++b) {
+    for (uint32_t g = 0; g < step_.page_tables.size(); ++g) {
+      step_.page_tables[g].push_back(span.blocks[b]->page(g));
+    }
+    step_.masks.push_back(span.masks[b]);
+  }
+  for (uint32_t slot = span.slots; slot < entry.slots; ++slot) {
+    step_.masks[first_entry + slot / page_slots_] |= uint64_t{1} << (slot % page_slots_);
+  }
+  return first_entry;
+}
+
+uint32_t StepBuilder::add_sequence(std::span<const Segment> segments,
+                                   std::span<const SegmentRows> rows) {
+  const uint32_t first_row = step_.rows();
+  const uint32_t sequence = static_cast<uint32_t>(step_.sequences.size());
+  SequenceEntry entry;
+  entry.first_span = static_cast<uint32_t>(step_.spans.size());
+  size_t next = 0;
+  for (uint32_t s = 0; s < segments.size(); ++s) {
+    const Segment& segment = segments[s];
+    const uint32_t count = next < rows.size() && rows[next].segment == s ? rows[next++].count : 0;
+    if (segment.span.slots + count == 0) continue;
+    const uint32_t first_entry = add_span(segment.span, count);
+    ++entry.span_count;
+    for (uint32_t i = 0; i < count; ++i) {
+      const uint32_t slot = segment.span.slots + i;
+      const int32_t position = segment.span.logical_start + static_cast<int32_t>(slot);
+      step_.tokens.push_back(segment.tokens[slot]);
+      step_.positions.push_back(position);
+      step_.key_positions.push_back(position - segment.span.frame_start);
+      step_.sequence_of.push_back(sequence);
+      step_.store_entries.push_back(first_entry + slot / page_slots_);
+      step_.store_slots.push_back(slot % page_slots_);
+    }
+  }
+  step_.sequences.push_back(entry);
+  return first_row;
+}
+
+}  // namespace tessera::engine
