@@ -1,0 +1,179 @@
+// The C++17 wrapper: a chat of two turns, the range of events, exceptions, ownership.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "tessera/tessera.hpp"
+#include "tests/abi/model_file.hpp"
+
+namespace {
+
+template <typename T>
+constexpr bool kMoveOnly =
+    std::is_nothrow_move_constructible_v<T>&& std::is_nothrow_move_assignable_v<T> &&
+    !std::is_copy_constructible_v<T>;
+static_assert(kMoveOnly<tsr::Runtime> && kMoveOnly<tsr::Model> && kMoveOnly<tsr::Context> &&
+              kMoveOnly<tsr::Chunk> && kMoveOnly<tsr::Session>);
+static_assert(sizeof(tsr::Session) == sizeof(tsr_session));
+
+tsr::ContextOptions small() {
+  tsr::ContextOptions options;
+  options.kv_budget = 4 << 20;
+  options.threads = 1;
+  return options;
+}
+
+tsr::GenerateOptions tokens(uint32_t count) {
+  tsr::GenerateOptions options;
+  options.max_tokens = count;
+  options.flags = TSR_GENERATE_IGNORE_END;
+  return options;
+}
+
+class Wrapper : public ::testing::Test {
+ protected:
+  tsr::Runtime runtime;
+  tsr::Model model{runtime, tsr_test::model_path()};
+  tsr::Context context{model, small()};
+};
+
+TEST_F(Wrapper, ChatOfTwoTurns) {
+  tsr::Session session(context);
+  for (const char* question : {"hello", "and then?"}) {
+    session.open_role(TSR_ROLE_USER);
+    session.add_text(question);
+    session.close_role(TSR_ROLE_USER);
+    session.open_role(TSR_ROLE_ASSISTANT);
+    const uint64_t prompt = session.info().tokens;
+    session.generate(tokens(12));
+    std::string text;
+    uint64_t generated = 0;
+    tsr_finish finish = TSR_FINISH_NONE;
+    for (const tsr::Event& event : session.events()) {
+      EXPECT_EQ(finish, TSR_FINISH_NONE) << "an event behind the last";
+      if (event.kind == TSR_EVENT_TEXT) text += event.text();
+      if (event.kind == TSR_EVENT_DONE) finish = event.finish, generated = event.tokens;
+    }
+    session.close_role(TSR_ROLE_ASSISTANT);
+    EXPECT_EQ(finish, TSR_FINISH_LENGTH);
+    EXPECT_EQ(generated, 12u);
+    EXPECT_FALSE(text.empty());
+    const tsr::Report report = session.report();
+    EXPECT_EQ(report.tokens_exact + report.tokens_repaired + report.tokens_approximate +
+                  report.tokens_computed,
+              prompt);
+    EXPECT_EQ(report.tokens_generated, 12u);
+  }
+  // The session is what the template writes, up to the answers.
+  const std::string whole = model.detokenize(session.tokens(), TSR_DETOKENIZE_SPECIAL);
+  const std::string start = model.chat_format({{TSR_ROLE_USER, "hello"}}, TSR_ROLE_ASSISTANT);
+  EXPECT_NE(start.find("hello"), std::string::npos);
+  EXPECT_NE(whole.find("hello"), std::string::npos);
+  EXPECT_NE(whole.find("and then?"), std::string::npos);
+}
+
+TEST_F(Wrapper, ReadAndStops) {
+  auto answer = [&](const std::vector<std::string_view>& stops) {
+    tsr::Session session(context);
+    session.add_text("once upon a time");
+    session.generate(tokens(24), stops);
+    return session.read();
+  };
+  const std::string whole = answer({});
+  ASSERT_GT(whole.size(), 4u);
+  EXPECT_EQ(answer({}), whole) << "greedy answers repeat";
+  size_t cut = whole.size() / 2;  // at a character's beginning
+  while (cut > 0 && (whole[cut] & 0xc0) == 0x80) --cut;
+  size_t end = cut + 1;
+  while (end < whole.size() && (whole[end] & 0xc0) == 0x80) ++end;
+  const std::string stop = whole.substr(cut, end - cut);
+  EXPECT_EQ(answer({stop}), whole.substr(0, whole.find(stop)));
+}
+
+TEST_F(Wrapper, ChunksAndWaiting) {
+  tsr::ContextOptions options = small();
+  const std::string anchor = model.chat_format({{TSR_ROLE_SYSTEM, "be brief"}}, TSR_ROLE_USER);
+  options.set_anchor(anchor);
+  options.set_primer("some text of no importance");
+  tsr::Context with_anchor(model, options);
+  tsr::ChunkOptions lazy;
+  lazy.flags = TSR_CHUNK_LAZY;
+  tsr::Chunk chunk(with_anchor, "the sea is deep", lazy);
+  EXPECT_EQ(chunk.info().state, TSR_CHUNK_ABSENT);
+  EXPECT_TRUE(chunk.wait());
+  EXPECT_EQ(chunk.info().state, TSR_CHUNK_READY);
+  EXPECT_GT(chunk.info().bytes, 0u);
+
+  tsr::Session session(with_anchor);
+  session.add_anchor();
+  session.add_chunk(chunk);
+  session.add_text(" and the sky?");
+  EXPECT_EQ(with_anchor.wait(0), nullptr);
+  session.generate(tokens(3));
+  EXPECT_EQ(with_anchor.wait(10'000), session.get());
+  session.read();
+  EXPECT_EQ(with_anchor.metrics().chunks, 1u);
+  EXPECT_GT(session.report().bytes_shared, 0u);
+}
+
+TEST_F(Wrapper, Logits) {
+  tsr::Session session(context);
+  session.add_tokens(model.tokenize("four or five"));
+  const uint64_t rows = session.info().tokens;
+  const std::vector<float> all = session.evaluate(TSR_LOGITS_ALL);
+  EXPECT_EQ(all.size(), rows * model.info().vocabulary);
+}
+
+TEST_F(Wrapper, Exceptions) {
+  try {
+    tsr::Model none(runtime, "/no/such/model.gguf");
+    FAIL() << "loaded nothing";
+  } catch (const tsr::Exception& e) {
+    EXPECT_EQ(e.status(), TSR_NOT_FOUND);
+    EXPECT_NE(std::string(e.what()).find("/no/such/model.gguf"), std::string::npos) << e.what();
+  }
+  tsr::Session session(context);
+  EXPECT_THROW(session.generate(), tsr::Exception);
+  EXPECT_THROW(session.add_text("\xff"), tsr::Exception);
+  EXPECT_THROW(session.add_tokens({-1}), tsr::Exception);
+  // None of it did any harm.
+  session.add_text("go on");
+  session.generate(tokens(2));
+  session.read();
+}
+
+TEST_F(Wrapper, EmptyText) {
+  tsr::Session session(context);
+  session.add_text({});
+  session.add_tokens({});
+  EXPECT_TRUE(session.tokens().empty());
+  EXPECT_TRUE(model.tokenize({}).empty());
+  EXPECT_TRUE(model.detokenize({}).empty());
+  EXPECT_THROW(tsr::Chunk(context, {}), tsr::Exception);
+}
+
+TEST_F(Wrapper, MovedFromIsEmpty) {
+  tsr::Session first(context);
+  first.add_text("kept");
+  tsr::Session second(std::move(first));
+  EXPECT_FALSE(first);  // NOLINT(bugprone-use-after-move): defined to be empty
+  EXPECT_THROW(first.add_text("x"), tsr::Exception);
+  EXPECT_GT(second.info().tokens, 0u);
+  tsr::Session third(context);
+  third = std::move(second);
+  EXPECT_GT(third.info().tokens, 0u);
+  third.reset();
+  EXPECT_FALSE(third);
+}
+
+TEST_F(Wrapper, Devices) {
+  const std::vector<tsr::DeviceInfo> devices = runtime.devices();
+  ASSERT_FALSE(devices.empty());
+  EXPECT_EQ(devices[0].available, 1);
+  EXPECT_STREQ(model.info().device, devices[0].id);
+}
+
+}  // namespace

@@ -1,0 +1,400 @@
+// struct_size from the past and the future, values that no field may have.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <map>
+#include <vector>
+
+#include "tests/abi/fixture.hpp"
+#include "tests/abi/model_file.hpp"
+
+namespace tsr_test {
+namespace {
+
+constexpr uint64_t kNul = TSR_NUL_TERMINATED;
+constexpr uint32_t kTail = 64;  // bytes that only a later release knows
+
+struct Sizes {
+  uint32_t first;  // in the release that brought the struct
+  uint32_t now;
+};
+const std::map<std::string, Sizes>& sizes() {
+  static const std::map<std::string, Sizes> all = {
+#define SIZE(type, first, now) {#type, {first, now}},
+#define FIELD(type, field, offset, bytes)
+#define VALUE(constant, value)
+#define TYPE(name, type)
+#include "tests/abi/layout.inc"
+#undef SIZE
+#undef FIELD
+#undef VALUE
+#undef TYPE
+  };
+  return all;
+}
+
+// Bytes of a struct and its tail, aligned as structs are.
+class Bytes {
+ public:
+  Bytes(uint32_t size, unsigned char fill) : words_(size / 8 + 1) {
+    std::memset(words_.data(), fill, words_.size() * 8);
+  }
+  unsigned char* data() { return reinterpret_cast<unsigned char*>(words_.data()); }
+  void set_size(uint32_t size) { std::memcpy(data(), &size, sizeof size); }
+
+ private:
+  std::vector<uint64_t> words_;
+};
+
+struct StructCase {
+  std::string name;
+  std::function<tsr_status(void*, uint32_t)> init;
+  std::function<tsr_status(void*)> use;  // a call that takes it and succeeds with defaults
+};
+
+class Structs : public AbiTest {
+ protected:
+  void SetUp() override {
+    AbiTest::SetUp();
+    ASSERT_OK(tsr_chunk_create_text(context, "a chunk", kNul, nullptr, chunk.out()));
+    ASSERT_OK(tsr_session_add_text(session, "a prompt", kNul, 0));
+  }
+  void TearDown() override {
+    fresh.reset();
+    chunk.reset();
+    AbiTest::TearDown();
+  }
+
+  std::vector<StructCase> inputs();
+  std::vector<StructCase> outputs();
+  std::vector<StructCase> all() {
+    std::vector<StructCase> cases = inputs();
+    for (StructCase& c : outputs()) cases.push_back(std::move(c));
+    return cases;
+  }
+
+  Chunk chunk;
+  Session fresh;
+};
+
+// A struct, its _init and a call that takes one.
+template <typename T, typename Use>
+StructCase make_case(const char* name, tsr_status (*init)(T*, uint32_t), Use use) {
+  return {name, [=](void* p, uint32_t size) { return init(static_cast<T*>(p), size); },
+          [=](void* p) { return use(static_cast<T*>(p)); }};
+}
+#define CASE(type) #type, type##_init, [this]([[maybe_unused]] type * x)
+
+std::vector<StructCase> Structs::inputs() {
+  return {
+      make_case(CASE(tsr_runtime_options) {
+        Runtime made;
+        return tsr_runtime_create(x, made.out());
+      }),
+      make_case(CASE(tsr_model_options) {
+        Model made;
+        return tsr_model_load(runtime, model_path().c_str(), kNul, x, made.out());
+      }),
+      make_case(CASE(tsr_message) {
+        uint64_t length = 0;
+        return tsr_chat_format(model, x, 1, TSR_ROLE_USER, nullptr, 0, &length);
+      }),
+      make_case(CASE(tsr_context_options) {
+        Context made;
+        return tsr_context_create(model, x, made.out());
+      }),
+      make_case(CASE(tsr_chunk_options) {
+        Chunk made;
+        return tsr_chunk_create_text(context, "text", 4, x, made.out());
+      }),
+      make_case(CASE(tsr_session_options) {
+        Session made;
+        return tsr_session_create(context, x, made.out());
+      }),
+      make_case(CASE(tsr_generate_options) {
+        fresh = new_session(context, 1);
+        EXPECT_OK(tsr_session_add_text(fresh, "a prompt", kNul, 0));
+        return tsr_session_generate(fresh, x);
+      }),
+  };
+}
+
+std::vector<StructCase> Structs::outputs() {
+  return {
+      make_case(CASE(tsr_device_info) { return tsr_device_get(runtime, 0, x); }),
+      make_case(CASE(tsr_model_info) { return tsr_model_get_info(model, x); }),
+      make_case(CASE(tsr_metrics) { return tsr_context_get_metrics(context, x); }),
+      make_case(CASE(tsr_chunk_info) { return tsr_chunk_get_info(chunk, x); }),
+      make_case(CASE(tsr_event) { return tsr_session_next(session, 0, x); }),
+      make_case(CASE(tsr_session_info) { return tsr_session_get_info(session, x); }),
+      make_case(CASE(tsr_report) { return tsr_session_get_report(session, x); }),
+  };
+}
+#undef CASE
+
+// A message counts only with a role; the other structs are right as _init leaves them.
+void complete(const std::string& name, unsigned char* bytes) {
+  if (name == "tsr_message") reinterpret_cast<tsr_message*>(bytes)->role = TSR_ROLE_USER;
+}
+
+TEST_F(Structs, EveryStructIsTried) {
+  EXPECT_EQ(all().size() + 1, sizes().size());  // tsr_text has no struct_size
+}
+
+TEST_F(Structs, InitZeroes) {
+  for (const StructCase& c : all()) {
+    const Sizes s = sizes().at(c.name);
+    for (uint32_t size : {s.first, s.now, s.now + kTail}) {
+      Bytes bytes(s.now + kTail + 8, 0xaa);
+      EXPECT_TRUE(returned(c.init(bytes.data(), size), TSR_OK, {})) << c.name << ' ' << size;
+      uint32_t written = 0;
+      std::memcpy(&written, bytes.data(), sizeof written);
+      EXPECT_EQ(written, size) << c.name;
+      for (uint32_t i = 4; i < size; ++i) ASSERT_EQ(bytes.data()[i], 0) << c.name << " byte " << i;
+      EXPECT_EQ(bytes.data()[size], 0xaa) << c.name << ": written behind its end";
+    }
+  }
+}
+
+TEST_F(Structs, InitRefusesSizesBelowTheFirst) {
+  for (const StructCase& c : all()) {
+    for (uint32_t size : {0u, 1u, 3u, 4u, sizes().at(c.name).first - 1}) {
+      Bytes bytes(sizes().at(c.name).now, 0xaa);
+      EXPECT_TRUE(returned(c.init(bytes.data(), size), TSR_INVALID_ARGUMENT, {"struct_size"}))
+          << c.name << ' ' << size;
+      EXPECT_EQ(bytes.data()[0], 0xaa) << c.name << " was changed";
+    }
+  }
+}
+
+TEST_F(Structs, SizesFromThePastAndTheFuture) {
+  for (const StructCase& c : all()) {
+    const Sizes s = sizes().at(c.name);
+    auto use = [&](uint32_t size) {
+      Bytes bytes(s.now + kTail, 0);
+      complete(c.name, bytes.data());
+      bytes.set_size(size);
+      return c.use(bytes.data());
+    };
+    for (uint32_t size : {0u, 1u, 4u, s.first - 4, s.first - 1}) {
+      EXPECT_TRUE(returned(use(size), TSR_INVALID_ARGUMENT, {"struct_size"}))
+          << c.name << ' ' << size;
+    }
+    for (uint32_t size = s.first; size <= s.now; size += 8) {
+      EXPECT_TRUE(returned(use(size), TSR_OK, {})) << c.name << " of an earlier release, " << size;
+    }
+    for (uint32_t size : {s.now + 1, s.now + 8, s.now + kTail}) {
+      EXPECT_TRUE(returned(use(size), TSR_OK, {})) << c.name << " of a later release, " << size;
+    }
+  }
+}
+
+TEST_F(Structs, UnknownTailThatIsSet) {
+  for (const StructCase& c : inputs()) {
+    const Sizes s = sizes().at(c.name);
+    for (uint32_t at : {s.now, s.now + 1, s.now + kTail - 1}) {
+      Bytes bytes(s.now + kTail, 0);
+      complete(c.name, bytes.data());
+      bytes.set_size(s.now + kTail);
+      bytes.data()[at] = 1;
+      EXPECT_TRUE(returned(c.use(bytes.data()), TSR_UNSUPPORTED, {c.name}))
+          << c.name << " byte " << at;
+    }
+  }
+}
+
+// Output structs keep the caller's struct_size, and bytes that the library does not know.
+TEST_F(Structs, OutputsKeepTheirEnds) {
+  for (const StructCase& c : outputs()) {
+    const Sizes s = sizes().at(c.name);
+    for (uint32_t size : {s.first, s.now, s.now + kTail}) {
+      Bytes bytes(s.now + kTail + 8, 0);
+      bytes.set_size(size);
+      bytes.data()[size] = 0x55;
+      EXPECT_TRUE(returned(c.use(bytes.data()), TSR_OK, {})) << c.name << ' ' << size;
+      uint32_t written = 0;
+      std::memcpy(&written, bytes.data(), sizeof written);
+      EXPECT_EQ(written, size) << c.name;
+      EXPECT_EQ(bytes.data()[size], 0x55) << c.name << ": written behind its end";
+    }
+  }
+}
+
+// A struct at the end of mapped memory that claims 4 GiB: nobody may go and look.
+TEST_F(Structs, AbsurdSizes) {
+  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  auto* map = static_cast<unsigned char*>(
+      mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  ASSERT_NE(map, MAP_FAILED);
+  ASSERT_EQ(mprotect(map + page, page, PROT_NONE), 0);
+  for (const StructCase& c : all()) {
+    const uint32_t huge = UINT32_MAX;
+    unsigned char* bytes = map + page - (sizes().at(c.name).now + 7) / 8 * 8;
+    for (bool init : {false, true}) {
+      std::memset(map, 0, page);
+      complete(c.name, bytes);
+      std::memcpy(bytes, &huge, sizeof huge);
+      EXPECT_TRUE(returned(init ? c.init(bytes, huge) : c.use(bytes), TSR_INVALID_ARGUMENT,
+                           {"struct_size"}))
+          << c.name << (init ? " at init" : "");
+    }
+  }
+  munmap(map, 2 * page);
+}
+
+TEST_F(Structs, MessagesOfALaterRelease) {
+  struct Later {
+    tsr_message known;
+    uint64_t unknown[2];
+  };
+  Later messages[2] = {};
+  for (Later& m : messages) {
+    ASSERT_OK(tsr_message_init(&m.known, sizeof m));
+    m.known.role = TSR_ROLE_USER;
+    m.known.text = "hello";
+    m.known.length = 5;
+  }
+  messages[1].known.text = "world";
+  char text[256] = {};
+  uint64_t length = 0;
+  auto format = [&] {
+    return tsr_chat_format(model, &messages[0].known, 2, TSR_ROLE_NONE, text, sizeof text, &length);
+  };
+  ASSERT_OK(format());
+  const std::string whole(text, length);
+  EXPECT_NE(whole.find("hello"), std::string::npos) << whole;
+  EXPECT_NE(whole.find("world"), std::string::npos) << whole;
+  messages[1].unknown[1] = 1;
+  EXPECT_FAILS(format(), TSR_UNSUPPORTED, "tsr_message");
+  messages[1].unknown[1] = 0;
+  messages[1].known.struct_size = sizeof(tsr_message);
+  EXPECT_FAILS(format(), TSR_INVALID_ARGUMENT, "messages[1]", "struct_size");
+}
+
+TEST_F(Structs, NumbersThatAreNone) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float inf = std::numeric_limits<float>::infinity();
+  struct Field {
+    const char* name;
+    float tsr_generate_options::*field;
+    std::vector<float> bad;
+  };
+  for (const Field& f : {Field{"temperature", &tsr_generate_options::temperature, {-1, -1e-20f}},
+                         Field{"top_p", &tsr_generate_options::top_p, {-0.5f, 1.5f}},
+                         Field{"min_p", &tsr_generate_options::min_p, {-0.5f, 1.5f}}}) {
+    std::vector<float> bad = f.bad;
+    bad.insert(bad.end(), {nan, -nan, inf, -inf});
+    for (float value : bad) {
+      tsr_generate_options options = exactly(4);
+      options.temperature = 1;
+      options.*f.field = value;
+      EXPECT_FAILS(tsr_session_generate(session, &options), TSR_INVALID_ARGUMENT, f.name);
+    }
+  }
+  for (float value : {nan, inf, -inf, -0.1f, 1.1f}) {
+    Session made;
+    tsr_session_options options = prepared(tsr_session_options_init);
+    options.select_share = value;
+    EXPECT_FAILS(tsr_session_create(context, &options, made.out()), TSR_INVALID_ARGUMENT,
+                 "select_share");
+    options.select_share = 0;
+    options.select_layers = value;
+    EXPECT_FAILS(tsr_session_create(context, &options, made.out()), TSR_INVALID_ARGUMENT,
+                 "select_layers");
+  }
+  // Odd, but numbers: the smallest, the largest, a negative zero.
+  for (float value : {1e-45f, 3e38f, -0.0f}) {
+    tsr_generate_options options = exactly(2);
+    options.temperature = value;
+    ASSERT_OK(tsr_session_generate(session, &options));
+    EXPECT_EQ(read_answer(session).tokens, 2u);
+  }
+}
+
+TEST_F(Structs, UnknownEnumerationsAndFlags) {
+  uint64_t count = 0;
+  int32_t tokens[8] = {5};
+  char text[64];
+  float logits[512];
+  for (int32_t bad : {-1, 4, 99, INT32_MAX, INT32_MIN}) {
+    tsr_runtime_options ro = prepared(tsr_runtime_options_init);
+    ro.log_level = bad;
+    Runtime r;
+    EXPECT_FAILS(tsr_runtime_create(&ro, r.out()), TSR_INVALID_ARGUMENT, "log_level");
+    tsr_model_options mo = prepared(tsr_model_options_init);
+    mo.math = bad;
+    Model m;
+    EXPECT_FAILS(tsr_model_load(runtime, model_path().c_str(), kNul, &mo, m.out()),
+                 TSR_INVALID_ARGUMENT, "math");
+    tsr_context_options co = small_context();
+    co.kv_type = bad;
+    Context c;
+    EXPECT_FAILS(tsr_context_create(model, &co, c.out()), TSR_INVALID_ARGUMENT, "kv_type");
+    tsr_message message = prepared(tsr_message_init);
+    message.role = bad;
+    EXPECT_FAILS(tsr_chat_format(model, &message, 1, TSR_ROLE_NONE, text, 64, &count),
+                 TSR_INVALID_ARGUMENT, "messages[0]", "role");
+    EXPECT_FAILS(tsr_chat_format(model, nullptr, 0, bad, text, 64, &count), TSR_INVALID_ARGUMENT,
+                 "role");
+    EXPECT_FAILS(tsr_session_open_role(session, bad), TSR_INVALID_ARGUMENT, "role");
+    EXPECT_FAILS(tsr_session_close_role(session, bad), TSR_INVALID_ARGUMENT, "role");
+  }
+  for (int32_t bad : {-1, 6, 99, INT32_MAX, INT32_MIN}) {
+    tsr_session_options so = prepared(tsr_session_options_init);
+    so.repair = bad;
+    Session s;
+    EXPECT_FAILS(tsr_session_create(context, &so, s.out()), TSR_INVALID_ARGUMENT, "repair");
+  }
+  EXPECT_FAILS(tsr_session_open_role(session, TSR_ROLE_NONE), TSR_INVALID_ARGUMENT, "role");
+  EXPECT_FAILS(tsr_session_close_role(session, TSR_ROLE_NONE), TSR_INVALID_ARGUMENT, "role");
+
+  for (uint64_t bad : {UINT64_C(1) << 63, UINT64_C(1) << 32, UINT64_C(4), UINT64_MAX}) {
+    EXPECT_FAILS(tsr_tokenize(model, "a", 1, bad, tokens, 8, &count), TSR_INVALID_ARGUMENT,
+                 "flags");
+    EXPECT_FAILS(tsr_detokenize(model, tokens, 1, bad, text, 64, &count), TSR_INVALID_ARGUMENT,
+                 "flags");
+    EXPECT_FAILS(tsr_session_add_text(session, "a", 1, bad), TSR_INVALID_ARGUMENT, "flags");
+    EXPECT_FAILS(tsr_session_evaluate(session, bad, logits, 512, &count), TSR_INVALID_ARGUMENT,
+                 "flags");
+    tsr_chunk_options ko = prepared(tsr_chunk_options_init);
+    ko.flags = bad;
+    Chunk k;
+    EXPECT_FAILS(tsr_chunk_create_text(context, "a", 1, &ko, k.out()), TSR_INVALID_ARGUMENT,
+                 "flags");
+    tsr_generate_options go = exactly(1);
+    go.flags = bad;
+    EXPECT_FAILS(tsr_session_generate(session, &go), TSR_INVALID_ARGUMENT, "flags");
+  }
+  // TSR_CHUNK_LAZY is a flag of chunks only.
+  EXPECT_FAILS(tsr_tokenize(model, "a", 1, TSR_CHUNK_LAZY, tokens, 8, &count), TSR_INVALID_ARGUMENT,
+               "flags");
+  // A reserved field that someone sets would otherwise get a meaning later.
+  tsr_chunk_options reserved = prepared(tsr_chunk_options_init);
+  reserved.reserved = 1;
+  Chunk k;
+  EXPECT_FAILS(tsr_chunk_create_text(context, "a", 1, &reserved, k.out()), TSR_INVALID_ARGUMENT,
+               "reserved");
+}
+
+// Modes that are known but not possible say so, and tsr_model_info.repair_modes told before.
+TEST_F(Structs, RepairModesAreAsListed) {
+  tsr_model_info info = prepared(tsr_model_info_init);
+  ASSERT_OK(tsr_model_get_info(model, &info));
+  for (tsr_repair repair = TSR_REPAIR_DEFAULT; repair <= TSR_REPAIR_FULL; ++repair) {
+    tsr_session_options options = prepared(tsr_session_options_init);
+    options.repair = repair;
+    Session made;
+    const bool listed = repair == TSR_REPAIR_DEFAULT || (info.repair_modes >> repair & 1) != 0;
+    if (listed) {
+      EXPECT_OK(tsr_session_create(context, &options, made.out()));
+    } else {
+      EXPECT_FAILS(tsr_session_create(context, &options, made.out()), TSR_UNSUPPORTED, "repair");
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tsr_test
