@@ -1,0 +1,32 @@
+// The table of one instruction set.
+#include "backends/cpu/isa/tables.hpp"
+
+#define TESSERA_TEXT2(x) #x
+#define TESSERA_TEXT(x) TESSERA_TEXT2(x)
+
+namespace tessera::cpu::TESSERA_ISA {
+
+extern const Kernels& table();
+
+const Kernels& table() {
+  static const Kernels kernels = [] {
+    Kernels k = {};
+    k.name = TESSERA_TEXT(TESSERA_ISA);
+    for (uint32_t i = 0; i < 11; ++i) k.dequantise[i] = kDequantise[i];
+    k.multiply = multiply;
+    k.rms_norm = rms_norm;
+    k.silu_multiply = silu_multiply;
+    k.rotate = rotate;
+    k.sum_exp = sum_exp;
+    for (uint32_t i = 0; i < 3; ++i) k.store_head[i] = kStoreHead[i];
+    for (uint32_t i = 0; i < 3; ++i) k.load_head[i] = kLoadHead[i];
+    k.transpose = transpose;
+    k.weigh = weigh;
+    k.softmax_tile = softmax_tile;
+    k.merge = merge;
+    return k;
+  }();
+  return kernels;
+}
+
+}  // namespace tessera::cpu::TESSERA_ISA

@@ -1,0 +1,67 @@
+// Operations on single rows of activations.
+#include "backends/cpu/isa/tables.hpp"
+#include "backends/cpu/isa/vector.hpp"
+
+namespace tessera::cpu::TESSERA_ISA {
+
+// x is padded with zeros to whole lanes, which add nothing to the sum of squares.
+void rms_norm(const float* x, const float* norm, float epsilon, uint32_t width, float* out) {
+  Lanes squares = {};
+  for (uint32_t i = 0; i < width; i += kLanes) {
+    for (uint32_t part = 0; part < kParts; ++part) {
+      const Vec v = load(x + i + part * kVec);
+      squares.part[part] += v * v;
+    }
+  }
+  const float mean = sum(squares) / static_cast<float>(width);
+  const float inverse = 1.0f / __builtin_sqrtf(mean + epsilon);
+  uint32_t i = 0;
+  for (; i < width; ++i) out[i] = x[i] * inverse * norm[i];
+  for (; i % kLanes != 0; ++i) out[i] = 0.0f;
+}
+
+void silu_multiply(const float* gate, const float* up, uint32_t count, float* out) {
+  const Vec one = splat(1.0f);
+  uint32_t i = 0;
+  for (; i + kVec <= count; i += kVec) {
+    const Vec g = load(gate + i);
+    store(out + i, g / (one + exp(-g)) * load(up + i));
+  }
+  for (; i < count; ++i) {
+    const Vec g = splat(gate[i]);
+    out[i] = (g / (one + exp(-g)) * splat(up[i]))[0];
+  }
+}
+
+void rotate(float* head, const float* c, const float* s, uint32_t pairs, bool halves) {
+  if (halves) {
+    for (uint32_t i = 0; i < pairs; ++i) {
+      const float a = head[i], b = head[pairs + i];
+      head[i] = a * c[i] - b * s[i];
+      head[pairs + i] = a * s[i] + b * c[i];
+    }
+  } else {
+    for (uint32_t i = 0; i < pairs; ++i) {
+      const float a = head[2 * i], b = head[2 * i + 1];
+      head[2 * i] = a * c[i] - b * s[i];
+      head[2 * i + 1] = a * s[i] + b * c[i];
+    }
+  }
+}
+
+double sum_exp(const float* x, uint32_t count, float max) {
+  const Vec shift = splat(max);
+  double total = 0;
+  uint32_t i = 0;
+  while (i + kVec <= count) {
+    // A run of 1024 values in single precision, the runs in double precision.
+    Vec run = {};
+    const uint32_t end = count - i < 1024 ? count : i + 1024;
+    for (; i + kVec <= end; i += kVec) run += exp(load(x + i) - shift);
+    for (uint32_t lane = 0; lane < kVec; ++lane) total += static_cast<double>(run[lane]);
+  }
+  for (; i < count; ++i) total += static_cast<double>(exp(splat(x[i] - max))[0]);
+  return total;
+}
+
+}  // namespace tessera::cpu::TESSERA_ISA

@@ -1,0 +1,81 @@
+// x86-64: which vector extensions the processor has (CPUID) and the operating system saves
+// (XGETBV).
+#include <cpuid.h>
+
+#include <cstdint>
+
+#include "backends/cpu/isa.hpp"
+
+namespace tessera::cpu {
+
+namespace baseline {
+const Kernels& table();
+}
+namespace avx2 {
+const Kernels& table();
+}
+namespace avx512 {
+const Kernels& table();
+}
+
+namespace {
+
+struct Features {
+  uint32_t leaf1_ecx = 0;
+  uint32_t leaf7_ebx = 0;
+  uint64_t saved_state = 0;  // XCR0: register files that the operating system saves
+};
+
+Features detect() {
+  Features f;
+  uint32_t a, b, c, d;
+  if (!__get_cpuid(1, &a, &b, &c, &d)) return f;
+  f.leaf1_ecx = c;
+  if (c & bit_OSXSAVE) {
+    uint32_t low, high;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    f.saved_state = uint64_t{high} << 32 | low;
+  }
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) f.leaf7_ebx = b;
+  return f;
+}
+
+const Features& features() {
+  static const Features f = detect();
+  return f;
+}
+
+constexpr bool has(uint64_t bits, uint64_t wanted) {
+  return (bits & wanted) == wanted;
+}
+
+bool runs_baseline() {
+  return true;
+}
+
+bool runs_avx2() {
+  constexpr uint64_t kXmmYmm = 0x6;
+  return has(features().saved_state, kXmmYmm) &&
+         has(features().leaf1_ecx, bit_AVX | bit_FMA | bit_F16C) &&
+         has(features().leaf7_ebx, bit_AVX2);
+}
+
+bool runs_avx512() {
+  constexpr uint64_t kXmmYmmMaskZmm = 0xe6;
+  return runs_avx2() && has(features().saved_state, kXmmYmmMaskZmm) &&
+         has(features().leaf7_ebx, bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL);
+}
+
+constexpr Isa kIsas[] = {
+    {"baseline", runs_baseline, baseline::table},
+    {"avx2", runs_avx2, avx2::table},
+    {"avx512", runs_avx512, avx512::table},
+};
+
+}  // namespace
+
+std::span<const Isa> isas() {
+  return kIsas;
+}
+
+}  // namespace tessera::cpu

@@ -1,0 +1,93 @@
+// The kernels that are worth compiling for several instruction sets: one table of functions per
+// ISA. The sources in isa/ are compiled once for each; everything else is built for the baseline.
+//
+// Every function gives the same bits for a row whatever else is computed in the same call: each
+// output is reduced in one fixed order (see `multiply` and `weigh`).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tessera::cpu {
+
+// Rows of activations and dequantised weights are padded with zeros to a multiple of kLanes.
+inline constexpr uint32_t kLanes = 16;
+// Weight rows that `multiply` takes at a time; tiles of weights are padded to a multiple of it.
+inline constexpr uint32_t kTileOutputs = 4;
+// Slots of an attention tile (numeric contract 2).
+inline constexpr uint32_t kTileSlots = 64;
+
+// Running softmax of one query over the tiles seen so far.
+struct SoftmaxState {
+  float max;  // -infinity before the first visible slot
+  float sum;  // of exp(score - max)
+};
+
+// out[r][i] = (add ? add[r][i] : 0) + <x[r], w[i]> for r < rows, i < outputs.
+struct MultiplyArgs {
+  const float* x;  // [rows][x_stride]
+  size_t x_stride;
+  uint32_t rows;
+  const float* w;    // [outputs, padded to kTileOutputs][depth]
+  uint32_t outputs;  // any
+  uint32_t depth;    // K, a multiple of kLanes; the padding of x or w is zero
+  const float* add;  // [rows][add_stride] or null; may be `out`
+  size_t add_stride;
+  float* out;  // [rows][out_stride]
+  size_t out_stride;
+};
+
+// c[r][n] = sum_k a[r][k] * b[k][n], k ascending, one accumulator an output.
+struct WeighArgs {
+  const float* a;  // [rows][a_stride]
+  size_t a_stride;
+  uint32_t rows;
+  const float* b;  // [depth][b_stride]
+  size_t b_stride;
+  uint32_t depth;
+  uint32_t columns;  // a multiple of kLanes
+  float* c;          // [rows][c_stride]
+  size_t c_stride;
+};
+
+struct Kernels {
+  const char* name;
+
+  // Exact values of `elements` weights (whole blocks) of one type; indexed by DType.
+  using Dequantise = void (*)(const uint8_t* blocks, uint32_t elements, float* out);
+  Dequantise dequantise[11];
+
+  // Sixteen lane partials over K in order, then the tree (i, i + 8), (i, i + 4), (i, i + 2),
+  // (i, i + 1).
+  void (*multiply)(const MultiplyArgs& args);
+
+  // out = x / sqrt(mean(x^2) + epsilon) * norm over `width` values; zeroes out's padding.
+  void (*rms_norm)(const float* x, const float* norm, float epsilon, uint32_t width, float* out);
+  // out[i] = silu(gate[i]) * up[i]. Any count.
+  void (*silu_multiply)(const float* gate, const float* up, uint32_t count, float* out);
+  // Rotates pair i of a head by the angle with cosine c[i] and sine s[i]. Pairs are (2i, 2i + 1),
+  // or with `halves` (i, i + pairs).
+  void (*rotate)(float* head, const float* c, const float* s, uint32_t pairs, bool halves);
+  // Sum of exp(x[i] - max).
+  double (*sum_exp)(const float* x, uint32_t count, float max);
+
+  // Keys and values of one head in a page; indexed by KvType. `store` rounds to nearest even and
+  // saturates at the largest finite value.
+  using StoreHead = void (*)(const float* head, uint32_t head_dim, uint8_t* out);
+  using LoadHead = void (*)(const uint8_t* in, uint32_t head_dim, float* head);
+  StoreHead store_head[3];
+  LoadHead load_head[3];
+
+  // out[d][slot] = tile[slot][d]; slots and dims are multiples of 4, a row of out has kTileSlots.
+  void (*transpose)(const float* tile, size_t tile_stride, uint32_t slots, uint32_t dims,
+                    float* out);
+  void (*weigh)(const WeighArgs& args);
+  // Turns the scores of one tile into weights relative to the new maximum, 0 for slots whose bit in
+  // `visible` (not 0) is clear, and returns what the accumulator so far must be multiplied by.
+  // `slots`: a multiple of kLanes, at most kTileSlots; no visible slot lies behind it.
+  float (*softmax_tile)(float* scores, uint32_t slots, uint64_t visible, SoftmaxState& state);
+  // sum[i] = sum[i] * scale + part[i]. `count`: a multiple of kLanes.
+  void (*merge)(float* sum, const float* part, float scale, uint32_t count);
+};
+
+}  // namespace tessera::cpu

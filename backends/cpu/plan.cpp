@@ -1,0 +1,77 @@
+#include "backends/cpu/plan.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace tessera::cpu {
+
+Plan::Plan(const Graph& graph, StepLimits limits, std::vector<RopeUse> uses, uint32_t threads)
+    : limits_(std::move(limits)), uses_(std::move(uses)), threads_(threads) {
+  for (const Rope& rope : graph.ropes) tables_.emplace_back(rope);
+  rotations_.resize(graph.ropes.size());
+}
+
+void Plan::set(const Step& step) {
+  step_ = {};
+  check_step(step, limits_);
+  step_ = step;
+  split_rows();
+  for (uint32_t rope = 0; rope < tables_.size(); ++rope) rotate(rope);
+}
+
+// Larger blocks read keys and values less often; smaller ones keep all threads busy.
+void Plan::split_rows() {
+  blocks_.clear();
+  uint32_t kv_heads = UINT32_MAX;
+  for (const RopeUse& use : uses_) kv_heads = std::min(kv_heads, use.min_kv_heads);
+  const uint64_t heads_of_rows = uint64_t{rows()} * kv_heads;
+  const uint32_t most = static_cast<uint32_t>(
+      std::clamp<uint64_t>(heads_of_rows / (uint64_t{threads_} * 4), 1, kMaxBlock));
+  for (uint32_t row = 0; row < rows(); ++row) {
+    if (!blocks_.empty()) {
+      RowBlock& block = blocks_.back();
+      if (block.rows < most && step_.sequence_of[block.first] == step_.sequence_of[row]) {
+        ++block.rows;
+        continue;
+      }
+    }
+    blocks_.push_back({row, 1});
+  }
+}
+
+void Plan::rotate(uint32_t rope) {
+  RopeTable& table = tables_[rope];
+  StepRotations& r = rotations_[rope];
+  r.set.clear(table.pairs());
+  r.of_key.clear();
+  r.of_query.clear();
+  r.first_query.clear();
+  r.of_query_in_span.clear();
+  r.first_slot.clear();
+  r.of_slot.clear();
+  if (uses_[rope].local) {
+    for (uint32_t row = 0; row < rows(); ++row) {
+      r.of_key.push_back(r.set.add(table, step_.key_positions[row]));
+      r.first_query.push_back(static_cast<uint32_t>(r.of_query_in_span.size()));
+      const SequenceEntry& sequence = step_.sequences[step_.sequence_of[row]];
+      for (uint32_t i = 0; i < sequence.span_count; ++i) {
+        const SpanEntry& span = step_.spans[sequence.first_span + i];
+        const int64_t delta = int64_t{step_.positions[row]} - span.frame_start;
+        r.of_query_in_span.push_back(r.set.add(table, delta));
+      }
+    }
+  }
+  if (uses_[rope].unrotated) {
+    for (const int32_t position : step_.positions) {
+      r.of_query.push_back(r.set.add(table, position));
+    }
+    for (const SpanEntry& span : step_.spans) {
+      r.first_slot.push_back(static_cast<uint32_t>(r.of_slot.size()));
+      for (uint32_t slot = 0; slot < span.slots; ++slot) {
+        r.of_slot.push_back(r.set.add(table, slot_position(span, slot)));
+      }
+    }
+  }
+}
+
+}  // namespace tessera::cpu

@@ -1,0 +1,109 @@
+#include "backends/cpu/program.hpp"
+
+#include <utility>
+
+namespace tessera::cpu {
+namespace {
+
+constexpr uint32_t kMaxRows = 1 << 16;
+constexpr uint32_t kMaxThreads = 1024;
+
+const ProgramOptions& checked(const Graph& graph, const ProgramOptions& options) {
+  if (options.max_rows == 0 || options.max_rows > kMaxRows) {
+    fail(Status::invalid_argument, "ProgramOptions::max_rows is " +
+                                       std::to_string(options.max_rows) + "; it must be 1 to " +
+                                       std::to_string(kMaxRows));
+  }
+  if (options.threads == 0 || options.threads > kMaxThreads) {
+    fail(Status::invalid_argument, "ProgramOptions::threads is " + std::to_string(options.threads) +
+                                       "; it must be 1 to " + std::to_string(kMaxThreads));
+  }
+  if (graph.vocabulary == 0 || graph.vocabulary > INT32_MAX) {
+    fail(Status::invalid_argument, "Graph::vocabulary is " + std::to_string(graph.vocabulary) +
+                                       "; it must be 1 to 2147483647");
+  }
+  if (graph.ops.empty() || !std::holds_alternative<Embed>(graph.ops.front()) ||
+      !std::holds_alternative<Logits>(graph.ops.back())) {
+    fail(Status::invalid_argument, "Graph::ops must begin with Embed and end with Logits");
+  }
+  return options;
+}
+
+constexpr const char* kOpNames[] = {"Embed",          "NormQkv",      "SpanAttention",
+                                    "LinearResidual", "NormGatedFfn", "Logits"};
+static_assert(std::size(kOpNames) == std::variant_size_v<Op>);
+
+}  // namespace
+
+CpuProgram::CpuProgram(const Graph& graph, CpuPages& pages, const Kernels& kernels, MathMode math,
+                       const ProgramOptions& options)
+    : pages_(pages),
+      threads_(checked(graph, options).threads),
+      vocabulary_(graph.vocabulary),
+      values_(graph, options.max_rows) {
+  Compiler compiler(graph, values_, pages, kernels, math, options);
+  for (size_t i = 0; i < graph.ops.size(); ++i) {
+    compiler.begin(i, kOpNames[graph.ops[i].index()]);
+    ops_.push_back(
+        std::visit([&](const auto& op) { return compile_op(op, compiler); }, graph.ops[i]));
+  }
+  StepLimits limits = {graph.vocabulary, options.max_rows, pages.layout().page_slots,
+                       pages.page_counts()};
+  plan_ = std::make_unique<Plan>(graph, std::move(limits), compiler.rope_uses, threads_);
+  const auto bytes = [](uint64_t floats) {
+    return checked_multiply(floats, sizeof(float), "scratch");
+  };
+  shared_ = HostMemory(bytes(compiler.shared_floats), "scratch");
+  for (uint32_t t = 0; t < threads_; ++t) {
+    local_.emplace_back(bytes(compiler.local_floats), "scratch");
+  }
+  pages_.pool().reserve(threads_);
+}
+
+void CpuProgram::plan(const Step& step) {
+  if (state_ == State::submitted) {
+    fail(Status::internal, "Program::plan called before the submitted step was waited for");
+  }
+  state_ = State::idle;
+  plan_->set(step);
+  results_.assign(step.logits.size(), {});
+  for (size_t i = 0; i < step.logits.size(); ++i) {
+    results_[i].top.reserve(step.logits[i].top_k);
+    if (step.logits[i].full) results_[i].full.resize(vocabulary_);
+  }
+  state_ = State::planned;
+}
+
+void CpuProgram::submit() {
+  if (state_ != State::planned) {
+    fail(Status::internal, "Program::submit called without a planned step");
+  }
+  struct Job {
+    CpuProgram* program;
+    Team team;
+  } job = {this, Team(threads_)};
+  pages_.pool().run(
+      threads_,
+      [](void* context, uint32_t thread) {
+        Job& j = *static_cast<Job*>(context);
+        j.program->compute(thread, j.team);
+      },
+      &job);
+  state_ = State::submitted;
+}
+
+void CpuProgram::compute(uint32_t thread, Team& team) {
+  Worker worker = {*plan_, team, results_, shared_.floats(), local_[thread].floats()};
+  for (const std::unique_ptr<CompiledOp>& op : ops_) op->run(worker);
+}
+
+void CpuProgram::wait(StepResult& result) {
+  if (state_ != State::submitted) {
+    fail(Status::internal, "Program::wait called without a submitted step");
+  }
+  result.logits = std::move(results_);
+  results_.clear();
+  state_ = State::idle;
+}
+
+}  // namespace tessera::cpu

@@ -1,0 +1,68 @@
+// Threads that run one step together: every thread walks the same list of phases, takes items of a
+// phase as it comes, and meets the others at a barrier after it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+namespace tessera::cpu {
+
+// The threads of one step and where they meet. Waiting threads spin for some tens of microseconds
+// and then sleep.
+class Team {
+ public:
+  explicit Team(uint32_t threads) : threads_(threads) {}
+  uint32_t threads() const { return threads_; }
+
+  // Calls work(i) for every i < count, spread over the threads, and returns when all are done.
+  // Every thread of the team makes the same sequence of calls. `work` must not throw.
+  template <class Work>
+  void parallel(uint32_t count, Work&& work) {
+    for (;;) {
+      const uint32_t i = next_.fetch_add(1, std::memory_order_relaxed);
+      if (i >= count) break;
+      work(i);
+    }
+    meet();
+  }
+
+ private:
+  void meet();
+
+  const uint32_t threads_;
+  alignas(64) std::atomic<uint32_t> next_{0};     // item of the current phase to take
+  alignas(64) std::atomic<uint32_t> arrived_{0};  // threads at the barrier
+  alignas(64) std::atomic<uint32_t> phase_{0};    // phases completed
+};
+
+// Workers that sleep between steps. One run at a time.
+class ThreadPool {
+ public:
+  ThreadPool() = default;
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  // Makes sure that runs of `threads` threads (the caller included) are possible. Throws
+  // out_of_host_memory where the system refuses a thread.
+  void reserve(uint32_t threads);
+
+  // Runs job(context, thread) for thread 0 (the caller) to threads - 1; returns when all are done.
+  // `threads` is at most what was reserved; `job` must not throw.
+  using Job = void (*)(void* context, uint32_t thread);
+  void run(uint32_t threads, Job job, void* context);
+
+ private:
+  void work(uint32_t thread, uint32_t run);  // `run`: value of run_ before its first
+
+  std::vector<std::thread> workers_;  // worker i is thread i + 1
+  Job job_ = nullptr;
+  void* context_ = nullptr;
+  uint32_t active_ = 0;                        // threads of the current run; 0: shut down
+  alignas(64) std::atomic<uint32_t> run_{0};   // runs started
+  alignas(64) std::atomic<uint32_t> busy_{0};  // workers that have not finished the current run
+};
+
+}  // namespace tessera::cpu
