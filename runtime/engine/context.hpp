@@ -87,7 +87,7 @@ class Context {
   uint64_t wait_any(int64_t timeout_ms);
 
   // ---- sessions.cpp
-  SessionRef create_session(const SessionOptions& options, uint64_t handle);
+  SessionRef create_session(const SessionOptions& options);
   void close_session(SessionState& session) noexcept;
   void set_handle(SessionState& session, uint64_t handle);
   void add_anchor(SessionState& session);

@@ -22,9 +22,8 @@ bool wait_until(std::condition_variable& changed, std::unique_lock<std::mutex>& 
 
 }  // namespace
 
-SessionRef Context::create_session(const SessionOptions& options, uint64_t handle) {
+SessionRef Context::create_session(const SessionOptions& options) {
   auto session = std::make_shared<SessionState>(options);
-  session->handle = handle;
   std::lock_guard guard(lock_);
   sessions_.push_back(session);
   return session;

@@ -103,8 +103,7 @@ std::string check_shape(DType type, std::span<const uint64_t> shape, uint64_t& b
            " needs a multiple of " + std::to_string(info.block_elements);
   }
   constexpr uint64_t kMax = std::numeric_limits<int64_t>::max();
-  // Blocks are counted first: for every type a block has at least as many bytes as 1, so that a
-  // product that passes here bounds elements / block_elements, and bytes are checked last.
+  // Counted in blocks, so that neither the elements nor the bytes can wrap before they are checked.
   uint64_t product = shape[0] / info.block_elements;
   for (uint64_t factor : shape.subspan(1)) {
     if (product > kMax / factor) return "has a size that overflows 63 bits";

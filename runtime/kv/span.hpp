@@ -26,6 +26,7 @@ struct Span {
   }
   // Takes in a block of which the first `filled` slots are valid. Only behind full blocks.
   void append(BlockRef block, uint32_t filled) {
+    masks.resize(blocks.size());
     masks.push_back(filled == 64 ? ~uint64_t{0} : (uint64_t{1} << filled) - 1);
     blocks.push_back(std::move(block));
     slots += filled;

@@ -1,0 +1,166 @@
+// Contexts and chunks.
+#include <thread>
+
+#include "runtime/abi/arguments.hpp"
+#include "runtime/abi/objects.hpp"
+#include "runtime/abi/status.hpp"
+#include "runtime/abi/structs.hpp"
+
+using namespace tessera;
+using namespace tessera::abi;
+
+static_assert(TSR_CHUNK_ABSENT == static_cast<int32_t>(kv::CanonicalState::absent));
+static_assert(TSR_CHUNK_PENDING == static_cast<int32_t>(kv::CanonicalState::pending));
+static_assert(TSR_CHUNK_READY == static_cast<int32_t>(kv::CanonicalState::ready));
+static_assert(TSR_CHUNK_FAILED == static_cast<int32_t>(kv::CanonicalState::failed));
+
+namespace {
+
+constexpr uint32_t kMaxThreads = 1024;
+constexpr uint32_t kMaxStepTokens = 65536;
+
+KvType kv_type_argument(tsr_kv_type type) {
+  switch (type) {
+    case TSR_KV_F16:
+      return KvType::f16;
+    case TSR_KV_Q8_0:
+      return KvType::q8_0;
+    case TSR_KV_F32:
+      return KvType::f32;
+    default:
+      invalid("options->kv_type is " + std::to_string(type) + ", must be a TSR_KV value");
+  }
+}
+
+engine::ContextOptions context_options(const tsr_context_options& o) {
+  engine::ContextOptions options;
+  options.kv_type = kv_type_argument(o.kv_type);
+  if (o.kv_budget) options.kv_budget = o.kv_budget;
+  if (o.page_size) options.page_size = o.page_size;
+  if (options.page_size != 8 && options.page_size != 16 && options.page_size != 32 &&
+      options.page_size != 64) {
+    invalid("options->page_size is " + std::to_string(o.page_size) + ", must be 8, 16, 32 or 64");
+  }
+  if (o.threads > kMaxThreads) {
+    invalid("options->threads is " + std::to_string(o.threads) + ", at most " +
+            std::to_string(kMaxThreads));
+  }
+  if (o.max_step_tokens > kMaxStepTokens) {
+    invalid("options->max_step_tokens is " + std::to_string(o.max_step_tokens) + ", at most " +
+            std::to_string(kMaxStepTokens));
+  }
+  options.threads = o.threads;
+  options.max_session_tokens = o.max_session_tokens;
+  options.max_step_tokens = o.max_step_tokens;
+  options.anchor = text_argument(o.anchor, o.anchor_length, "options->anchor", true);
+  options.primer = text_argument(o.primer, o.primer_length, "options->primer", true);
+  return options;
+}
+
+}  // namespace
+
+tsr_status tsr_context_create(tsr_model model, const tsr_context_options* options,
+                              tsr_context* out) {
+  return guarded([&] {
+    const auto owner = find<ModelObject>(model);
+    require(out, "out");
+    engine::ContextOptions o =
+        context_options(read_struct(options, version_1<tsr_context_options>, "options"));
+    o.log_error = [runtime = owner->runtime](const std::string& message) {
+      runtime->log(TSR_LOG_ERROR, message);
+    };
+    auto object = std::make_shared<ContextObject>();
+    object->model = owner;
+    object->engine = std::make_unique<engine::Context>(owner->model, o);
+    *out = publish<tsr_context>(std::move(object));
+  });
+}
+
+void tsr_context_destroy(tsr_context context) {
+  clear_message();
+  remove<ContextObject>(context);
+}
+
+tsr_status tsr_context_wait(tsr_context context, int64_t timeout_ms, tsr_session* session) {
+  return guarded([&] {
+    const auto object = find<ContextObject>(context);
+    require(session, "session");
+    check_timeout(timeout_ms);
+    const uint64_t handle = object->engine->wait_any(timeout_ms);
+    if (handle == 0) fail(Status::timeout, "no session had an event in time");
+    *session = reinterpret_cast<tsr_session>(handle);
+  });
+}
+
+tsr_status tsr_context_get_metrics(tsr_context context, tsr_metrics* metrics) {
+  return guarded([&] {
+    const auto object = find<ContextObject>(context);
+    const engine::Metrics m = object->engine->metrics();
+    tsr_metrics value{};
+    value.page_size = m.page_size;
+    value.page_bytes = m.page_bytes;
+    value.pages_total = m.pages_total;
+    value.pages_used = m.pages_used;
+    value.pages_cached = m.pages_cached;
+    value.pages_reserved = m.pages_reserved;
+    value.pages_peak = m.pages_peak;
+    value.sessions = m.sessions;
+    value.chunks = m.chunks;
+    value.chunk_hits = m.chunk_hits;
+    value.chunk_misses = m.chunk_misses;
+    value.prefix_tokens = m.prefix_tokens;
+    value.shared_tokens = m.shared_tokens;
+    value.computed_tokens = m.computed_tokens;
+    value.generated_tokens = m.generated_tokens;
+    value.steps = m.steps;
+    write_struct(metrics, value, version_1<tsr_metrics>, "metrics");
+  });
+}
+
+tsr_status tsr_chunk_create_text(tsr_context context, const char* text, uint64_t length,
+                                 const tsr_chunk_options* options, tsr_chunk* out) {
+  return guarded([&] {
+    const auto owner = find<ContextObject>(context);
+    require(out, "out");
+    const auto o = read_struct(options, version_1<tsr_chunk_options>, "options");
+    check_flags(o.flags, TSR_TEXT_PARSE_SPECIAL | TSR_CHUNK_LAZY, "options->flags");
+    const std::string_view input = text_argument(text, length, "text");
+    std::vector<int32_t> tokens =
+        owner->model->model->tokenizer().encode(input, o.flags & TSR_TEXT_PARSE_SPECIAL);
+    if (tokens.empty()) invalid("text has no tokens; a chunk needs at least one");
+    auto object = std::make_shared<ChunkObject>();
+    object->context = owner;
+    object->text = owner->engine->create_chunk(std::move(tokens), o.flags & TSR_CHUNK_LAZY);
+    *out = publish<tsr_chunk>(std::move(object));
+  });
+}
+
+void tsr_chunk_destroy(tsr_chunk chunk) {
+  clear_message();
+  remove<ChunkObject>(chunk);
+}
+
+tsr_status tsr_chunk_wait(tsr_chunk chunk, int64_t timeout_ms) {
+  return guarded([&] {
+    const auto object = find<ChunkObject>(chunk);
+    check_timeout(timeout_ms);
+    if (!object->context->engine->wait_chunk(object->text, timeout_ms)) {
+      fail(Status::timeout, "the chunk was not encoded in time");
+    }
+  });
+}
+
+tsr_status tsr_chunk_get_info(tsr_chunk chunk, tsr_chunk_info* info) {
+  return guarded([&] {
+    const auto object = find<ChunkObject>(chunk);
+    const engine::ChunkInfo i = object->context->engine->chunk_info(object->text);
+    tsr_chunk_info value{};
+    value.state = static_cast<tsr_chunk_state>(i.state);
+    value.tokens = i.tokens;
+    value.bytes = i.bytes;
+    value.uses = i.uses;
+    value.identity[0] = i.identity.low;
+    value.identity[1] = i.identity.high;
+    write_struct(info, value, version_1<tsr_chunk_info>, "info");
+  });
+}
