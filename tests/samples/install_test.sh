@@ -27,12 +27,15 @@ libdir=$(dirname "$(find "$work/moved" -name libtessera.so)")
 # shellcheck disable=SC2086 # flags is a list
 cc -std=c99 "$source/samples/hello/hello.c" $flags -Wl,-rpath,"$libdir" -o "$work/hello_pc"
 
+fail() {
+  echo "FAILED: $*"
+  exit 1
+}
 for program in "$work/project/build/hello" "$work/hello_pc"; do
-  answer=$("$program" "$model" "What is the capital of France?")
-  echo "$program: $answer"
-  [[ $answer == *Paris* ]]
-  ! message=$("$program" "$work/none.gguf" "Hello" 2>&1)
-  [[ $message == *none.gguf* ]]
+  answer=$("$program" "$model" "What is the capital of France?") || fail "$program"
+  [[ $answer == *Paris* ]] || fail "$program answers: $answer"
+  message=$("$program" "$work/none.gguf" "Hello" 2>&1) && fail "$program runs without a model"
+  [[ $message == *none.gguf* ]] || fail "$program says: $message"
 done
 
 # The programs find the library beside them.

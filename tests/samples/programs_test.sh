@@ -34,6 +34,23 @@ long=$(printf 'word %.0s' {1..3000})
 [[ $(talk "$long" "What is the capital of France?") == *"needs 3"*"left"*Paris* ]] ||
   fail "a message that is too long is not refused with its numbers"
 
+echo "-- chat, Ctrl-C in an answer"
+mkfifo "$work/in"
+"$chat" --model "$model" --temperature 0 --max-tokens 400 <"$work/in" >"$work/out" 2>"$work/err" &
+pid=$!
+exec 3>"$work/in"
+echo "Write a very long story about a lighthouse." >&3
+for ((i = 0; i < 600; ++i)); do
+  [[ ! -s $work/out ]] || break
+  sleep 0.1
+done
+kill -INT $pid
+echo "What is the capital of France?" >&3
+exec 3>&-
+wait $pid || fail "Ctrl-C ended the program: $(cat "$work/err")"
+[[ $(cat "$work/err") == *"[cancelled]"* ]] || fail "the answer was not cancelled"
+[[ $(cat "$work/out") == *Paris* ]] || fail "no answer after a cancelled one: $(cat "$work/out")"
+
 echo "-- rag"
 mkdir "$work/folder"
 cat >"$work/folder/lighthouse.txt" <<'END'
