@@ -109,7 +109,7 @@ TEST_F(Peers, TokenOutOfRange) {
 // There: logits of a row that was not computed are NULL. Here: rows are asked for and counted.
 TEST_F(Peers, LogitsOutOfRange) {
   EXPECT_FAILS(tsr_session_evaluate(session, 0, logits, 320, &count), TSR_INVALID_ARGUMENT,
-               "nothing");
+               "empty");
   ASSERT_OK(tsr_session_add_text(session, "a prompt", kNul, 0));
   const uint64_t needed = 320 * token_count(session);
   EXPECT_FAILS(tsr_session_evaluate(session, TSR_LOGITS_ALL, logits, 320, &count),

@@ -111,7 +111,7 @@ TEST_F(SessionMisuse, ChunkLargerThanTheBudget) {
   const std::string text(600, 'q');
   Chunk chunk;
   EXPECT_FAILS(tsr_chunk_create_text(tight, text.data(), text.size(), nullptr, chunk.out()),
-               TSR_CAPACITY, "kv_budget");
+               TSR_CAPACITY, "bytes");
   EXPECT_TRUE(works(tight));
 }
 
@@ -151,16 +151,19 @@ TEST_F(SessionMisuse, RequestsBeyondTheBudget) {
 }
 
 TEST_F(SessionMisuse, NothingToGenerateOrEvaluateFrom) {
-  float logits[320];
+  std::vector<float> first(320), again(320);
   uint64_t count = 0;
   EXPECT_FAILS(tsr_session_generate(session, nullptr), TSR_INVALID_ARGUMENT, "session", "empty");
-  EXPECT_FAILS(tsr_session_evaluate(session, 0, logits, 320, &count), TSR_INVALID_ARGUMENT,
-               "nothing");
+  for (uint64_t capacity : {0, 320}) {
+    EXPECT_FAILS(tsr_session_evaluate(session, 0, first.data(), capacity, &count),
+                 TSR_INVALID_ARGUMENT, "session", "empty");
+  }
   ASSERT_OK(tsr_session_add_text(session, "text", 4, 0));
-  EXPECT_OK(tsr_session_evaluate(session, 0, logits, 320, &count));
+  EXPECT_OK(tsr_session_evaluate(session, 0, first.data(), 320, &count));
   EXPECT_EQ(count, 320u);
-  EXPECT_FAILS(tsr_session_evaluate(session, 0, logits, 320, &count), TSR_INVALID_ARGUMENT,
-               "nothing");
+  // With nothing added since, the same row: the last token's.
+  EXPECT_OK(tsr_session_evaluate(session, 0, again.data(), 320, &count));
+  for (size_t i = 0; i < first.size(); ++i) ASSERT_NEAR(first[i], again[i], 1e-3) << i;
 }
 
 TEST_F(SessionMisuse, EverythingWhileGenerating) {
@@ -170,13 +173,13 @@ TEST_F(SessionMisuse, EverythingWhileGenerating) {
   float logits[320];
   uint64_t count = 0;
   const int32_t token = 5;
-  EXPECT_FAILS(tsr_session_generate(busy, nullptr), TSR_BUSY, "generat");
-  EXPECT_FAILS(tsr_session_add_text(busy, "more", 4, 0), TSR_BUSY, "generat");
-  EXPECT_FAILS(tsr_session_add_tokens(busy, &token, 1), TSR_BUSY, "generat");
-  EXPECT_FAILS(tsr_session_add_chunk(busy, chunk), TSR_BUSY, "generat");
-  EXPECT_FAILS(tsr_session_open_role(busy, TSR_ROLE_USER), TSR_BUSY, "generat");
-  EXPECT_FAILS(tsr_session_close_role(busy, TSR_ROLE_USER), TSR_BUSY, "generat");
-  EXPECT_FAILS(tsr_session_evaluate(busy, 0, logits, 320, &count), TSR_BUSY, "generat");
+  EXPECT_FAILS(tsr_session_generate(busy, nullptr), TSR_BUSY, "under way");
+  EXPECT_FAILS(tsr_session_add_text(busy, "more", 4, 0), TSR_BUSY, "under way");
+  EXPECT_FAILS(tsr_session_add_tokens(busy, &token, 1), TSR_BUSY, "under way");
+  EXPECT_FAILS(tsr_session_add_chunk(busy, chunk), TSR_BUSY, "under way");
+  EXPECT_FAILS(tsr_session_open_role(busy, TSR_ROLE_USER), TSR_BUSY, "under way");
+  EXPECT_FAILS(tsr_session_close_role(busy, TSR_ROLE_USER), TSR_BUSY, "under way");
+  EXPECT_FAILS(tsr_session_evaluate(busy, 0, logits, 320, &count), TSR_BUSY, "under way");
   tsr_session_info info = prepared(tsr_session_info_init);
   EXPECT_OK(tsr_session_get_info(busy, &info));
   EXPECT_EQ(info.generating, 1);
@@ -189,7 +192,7 @@ TEST_F(SessionMisuse, EverythingWhileGenerating) {
   EXPECT_OK(tsr_session_add_text(busy, "more", 4, 0));
 }
 
-TEST_F(SessionMisuse, NextWhenIdle) {
+TEST_F(SessionMisuse, Timeouts) {
   tsr_event event = prepared(tsr_event_init);
   for (int64_t timeout : {int64_t{0}, int64_t{5}, TSR_WAIT_FOREVER, INT64_MAX}) {
     EXPECT_OK(tsr_session_next(session, timeout, &event));
@@ -199,11 +202,24 @@ TEST_F(SessionMisuse, NextWhenIdle) {
     EXPECT_FAILS(tsr_session_next(session, timeout, &event), TSR_INVALID_ARGUMENT, "timeout_ms");
     tsr_session ready = nullptr;
     EXPECT_FAILS(tsr_context_wait(context, timeout, &ready), TSR_INVALID_ARGUMENT, "timeout_ms");
-    Chunk chunk;
-    ASSERT_OK(tsr_chunk_create_text(context, "a", 1, nullptr, chunk.out()));
-    EXPECT_FAILS(tsr_chunk_wait(chunk, timeout), TSR_INVALID_ARGUMENT, "timeout_ms");
+    Chunk small;
+    ASSERT_OK(tsr_chunk_create_text(context, "a", 1, nullptr, small.out()));
+    EXPECT_FAILS(tsr_chunk_wait(small, timeout), TSR_INVALID_ARGUMENT, "timeout_ms");
   }
+  // The longest timeout is a long one, not one that overflows into the past.
+  const std::string text(900, 'l');
+  Chunk chunk;
+  ASSERT_OK(tsr_chunk_create_text(context, text.data(), text.size(), nullptr, chunk.out()));
+  EXPECT_OK(tsr_chunk_wait(chunk, INT64_MAX));
+  const Session busy = generating(context);
+  EXPECT_OK(tsr_session_next(busy, INT64_MAX, &event));
+  EXPECT_NE(event.kind, TSR_EVENT_NONE);
   tsr_session ready = nullptr;
+  EXPECT_OK(tsr_context_wait(context, INT64_MAX, &ready));
+  EXPECT_EQ(ready, static_cast<tsr_session>(busy));
+  EXPECT_OK(tsr_session_cancel(busy));
+  read_answer(busy);
+  ready = nullptr;
   EXPECT_FAILS(tsr_context_wait(context, 0, &ready), TSR_TIMEOUT);
   EXPECT_FAILS(tsr_context_wait(context, 3, &ready), TSR_TIMEOUT);
   EXPECT_EQ(ready, nullptr);

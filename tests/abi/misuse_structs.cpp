@@ -200,7 +200,7 @@ TEST_F(Structs, UnknownTailThatIsSet) {
       complete(c.name, bytes.data());
       bytes.set_size(s.now + kTail);
       bytes.data()[at] = 1;
-      EXPECT_TRUE(returned(c.use(bytes.data()), TSR_UNSUPPORTED, {c.name}))
+      EXPECT_TRUE(returned(c.use(bytes.data()), TSR_UNSUPPORTED, {"byte " + std::to_string(at)}))
           << c.name << " byte " << at;
     }
   }
@@ -268,7 +268,7 @@ TEST_F(Structs, MessagesOfALaterRelease) {
   EXPECT_NE(whole.find("hello"), std::string::npos) << whole;
   EXPECT_NE(whole.find("world"), std::string::npos) << whole;
   messages[1].unknown[1] = 1;
-  EXPECT_FAILS(format(), TSR_UNSUPPORTED, "tsr_message");
+  EXPECT_FAILS(format(), TSR_UNSUPPORTED, "messages[1]");
   messages[1].unknown[1] = 0;
   messages[1].known.struct_size = sizeof(tsr_message);
   EXPECT_FAILS(format(), TSR_INVALID_ARGUMENT, "messages[1]", "struct_size");
