@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <limits>
 
 #include "runtime/gguf/reader.hpp"
@@ -55,6 +56,22 @@ TEST(GgufGolden, ReadsAFileOfAnotherWriter) {
     const std::vector<float> values = test::dequantise(tensor->type, raw.data(), count);
     for (size_t i = 0; i < count; ++i) EXPECT_NEAR(values[i], static_cast<float>(i), 0.3) << name;
   }
+}
+
+TEST(GgufGolden, ReadsTheDefaultModel) {
+  const std::string path = std::string(TESSERA_MODELS) + "/SmolLM2-135M-Instruct-Q4_1.gguf";
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << path << " is not there";
+  const Reader reader(path);
+  EXPECT_EQ(reader.values().size(), 33u);
+  EXPECT_EQ(reader.tensors().size(), 272u);
+  EXPECT_EQ(reader.get_strings("tokenizer.ggml.tokens").size(), 49152u);
+  EXPECT_EQ(reader.get_strings("tokenizer.ggml.merges").size(), 48900u);
+  EXPECT_EQ(reader.get_uint("llama.attention.head_count_kv"), 3u);
+  const Tensor* embedding = reader.find_tensor("token_embd.weight");
+  ASSERT_NE(embedding, nullptr);
+  EXPECT_EQ(embedding->type, DType::q8_0);
+  EXPECT_EQ(embedding->shape, (std::vector<uint64_t>{576, 49152}));
+  EXPECT_EQ(embedding->offset, 1785664u);  // as PyPI gguf finds it
 }
 
 TEST(GgufGolden, DequantisesLikeAnotherImplementation) {
