@@ -430,7 +430,7 @@ TSR_API tsr_status tsr_session_close_role(tsr_session session, tsr_role role);
 typedef struct tsr_generate_options {
   uint32_t struct_size;
   uint32_t max_tokens; /* 0: 256, or what is left of the session if that is less */
-  float temperature;   /* 0: greedy, always the likeliest token */
+  float temperature;   /* 0: greedy, always the likeliest token; at most 1000 */
   float top_p;         /* smallest set of likeliest tokens that reaches this; 0 or 1: off */
   float min_p;         /* least probability, as a share of the likeliest one's; 0: off */
   uint32_t top_k;      /* the k likeliest tokens; 0: off */

@@ -33,11 +33,20 @@ std::string_view text_argument(const char* data, uint64_t length, const char* na
   return text;
 }
 
-void check_timeout(int64_t timeout_ms) {
+int64_t timeout_argument(int64_t timeout_ms) {
   constexpr int64_t kYear = int64_t{1000} * 60 * 60 * 24 * 365;
-  if (timeout_ms < TSR_WAIT_FOREVER || timeout_ms > kYear) {
+  if (timeout_ms < TSR_WAIT_FOREVER) {
     invalid("timeout_ms is " + std::to_string(timeout_ms) +
-            ", must be TSR_WAIT_FOREVER or 0 to a year");
+            ", must be TSR_WAIT_FOREVER, 0 or more");
+  }
+  return timeout_ms > kYear ? TSR_WAIT_FOREVER : timeout_ms;
+}
+
+void check_tokens(std::span<const int32_t> tokens, int32_t vocabulary) {
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] >= 0 && tokens[i] < vocabulary) continue;
+    invalid("tokens[" + std::to_string(i) + "] is " + std::to_string(tokens[i]) +
+            ", must be 0 to " + std::to_string(vocabulary - 1));
   }
 }
 

@@ -24,8 +24,11 @@ void require(const void* pointer, const char* name);
 std::string_view text_argument(const char* data, uint64_t length, const char* name,
                                bool optional = false);
 
-// Milliseconds, or TSR_WAIT_FOREVER.
-void check_timeout(int64_t timeout_ms);
+// Milliseconds, or TSR_WAIT_FOREVER, which is what more than a year becomes.
+int64_t timeout_argument(int64_t timeout_ms);
+
+// Every id in [0, vocabulary).
+void check_tokens(std::span<const int32_t> tokens, int32_t vocabulary);
 
 void check_flags(uint64_t flags, uint64_t known, const char* name);
 
@@ -63,14 +66,16 @@ tsr_status init_struct(void* structure, uint32_t struct_size, uint32_t version_1
 
 // The two-call protocol: always writes the needed count, copies when there is room.
 template <typename T>
-void write_array(std::span<const T> values, T* out, uint64_t capacity, uint64_t* count) {
-  require(count, "count");
+void write_array(std::span<const T> values, T* out, uint64_t capacity, uint64_t* count,
+                 const char* out_name, const char* count_name) {
+  require(count, count_name);
   *count = values.size();
   if (capacity == 0) return;
-  require(out, "the output buffer");
+  require(out, out_name);
   if (capacity < values.size()) {
-    fail(Status::buffer_too_small, "the output needs room for " + std::to_string(values.size()) +
-                                       ", capacity is " + std::to_string(capacity));
+    fail(Status::buffer_too_small, std::string(out_name) + " needs room for " +
+                                       std::to_string(values.size()) + ", capacity is " +
+                                       std::to_string(capacity));
   }
   std::copy(values.begin(), values.end(), out);
 }

@@ -78,15 +78,15 @@ tsr_status tsr_context_create(tsr_model model, const tsr_context_options* option
 
 void tsr_context_destroy(tsr_context context) {
   clear_message();
-  remove<ContextObject>(context);
+  // Sessions may keep the context, but nobody can wait on this handle any more.
+  if (const auto object = remove<ContextObject>(context)) object->engine->end_waits();
 }
 
 tsr_status tsr_context_wait(tsr_context context, int64_t timeout_ms, tsr_session* session) {
   return guarded([&] {
     const auto object = find<ContextObject>(context);
     require(session, "session");
-    check_timeout(timeout_ms);
-    const uint64_t handle = object->engine->wait_any(timeout_ms);
+    const uint64_t handle = object->engine->wait_any(timeout_argument(timeout_ms));
     if (handle == 0) fail(Status::timeout, "no session had an event in time");
     *session = reinterpret_cast<tsr_session>(handle);
   });
@@ -124,6 +124,7 @@ tsr_status tsr_chunk_create_text(tsr_context context, const char* text, uint64_t
     require(out, "out");
     const auto o = read_struct(options, version_1<tsr_chunk_options>, "options");
     check_flags(o.flags, TSR_TEXT_PARSE_SPECIAL | TSR_CHUNK_LAZY, "options->flags");
+    if (o.reserved != 0) invalid("options->reserved is not 0; call its _init first");
     const std::string_view input = text_argument(text, length, "text");
     std::vector<int32_t> tokens =
         owner->model->model->tokenizer().encode(input, o.flags & TSR_TEXT_PARSE_SPECIAL);
@@ -143,8 +144,7 @@ void tsr_chunk_destroy(tsr_chunk chunk) {
 tsr_status tsr_chunk_wait(tsr_chunk chunk, int64_t timeout_ms) {
   return guarded([&] {
     const auto object = find<ChunkObject>(chunk);
-    check_timeout(timeout_ms);
-    if (!object->context->engine->wait_chunk(object->text, timeout_ms)) {
+    if (!object->context->engine->wait_chunk(object->text, timeout_argument(timeout_ms))) {
       fail(Status::timeout, "the chunk was not encoded in time");
     }
   });

@@ -112,7 +112,7 @@ tsr_status tsr_tokenize(tsr_model model, const char* text, uint64_t length, uint
     const std::string_view input = text_argument(text, length, "text");
     const std::vector<int32_t> ids =
         object->model->tokenizer().encode(input, flags & TSR_TEXT_PARSE_SPECIAL);
-    write_array<int32_t>(ids, tokens, capacity, count);
+    write_array<int32_t>(ids, tokens, capacity, count, "tokens", "count");
   });
 }
 
@@ -126,9 +126,11 @@ tsr_status tsr_detokenize(tsr_model model, const int32_t* tokens, uint64_t token
       invalid("token_count is " + std::to_string(token_count) + ", at most " +
               std::to_string(kMaxTokens));
     }
-    const std::string bytes = object->model->tokenizer().decode(std::span(tokens, token_count),
-                                                                flags & TSR_DETOKENIZE_SPECIAL);
-    write_array<char>(bytes, text, capacity, length);
+    const std::span ids(tokens, token_count);
+    const text::Tokenizer& tokenizer = object->model->tokenizer();
+    check_tokens(ids, tokenizer.size());
+    const std::string bytes = tokenizer.decode(ids, flags & TSR_DETOKENIZE_SPECIAL);
+    write_array<char>(bytes, text, capacity, length, "text", "length");
   });
 }
 
@@ -159,7 +161,7 @@ tsr_status tsr_chat_format(tsr_model model, const tsr_message* messages, uint64_
       out += chat.close_text(role);
     }
     if (open_role != TSR_ROLE_NONE) out += chat.open_text(role_argument(open_role, "open_role"));
-    write_array<char>(out, text, capacity, length);
+    write_array<char>(out, text, capacity, length, "text", "length");
   });
 }
 
@@ -168,6 +170,7 @@ tsr_status tsr_chat_default_system(tsr_model model, char* text, uint64_t capacit
   return guarded([&] {
     const auto object = find<ModelObject>(model);
     const std::string_view value = object->model->chat_template().default_system();
-    write_array<char>(std::span(value.data(), value.size()), text, capacity, length);
+    write_array<char>(std::span(value.data(), value.size()), text, capacity, length, "text",
+                      "length");
   });
 }

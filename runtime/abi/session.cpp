@@ -194,8 +194,7 @@ tsr_status tsr_session_next(tsr_session session, int64_t timeout_ms, tsr_event* 
     const Call call(session);
     require(event, "event");
     check_struct(event, sizeof(tsr_event), version_1<tsr_event>, false, "event");
-    check_timeout(timeout_ms);
-    if (!call.engine().next(call.state(), timeout_ms, call->event)) {
+    if (!call.engine().next(call.state(), timeout_argument(timeout_ms), call->event)) {
       fail(Status::timeout, "no event came in time");
     }
     const engine::Event& e = call->event;
@@ -237,7 +236,7 @@ tsr_status tsr_session_get_tokens(tsr_session session, int32_t* tokens, uint64_t
   return guarded([&] {
     const Call call(session);
     const std::vector<int32_t> all = call.engine().tokens(call.state());
-    write_array<int32_t>(all, tokens, capacity, count);
+    write_array<int32_t>(all, tokens, capacity, count, "tokens", "count");
   });
 }
 
@@ -256,7 +255,7 @@ tsr_status tsr_session_evaluate(tsr_session session, uint64_t flags, float* logi
                                          " floats, capacity is " + std::to_string(capacity));
     }
     const std::vector<float> rows = call.engine().evaluate(call.state(), all);
-    write_array<float>(rows, logits, capacity, count);
+    write_array<float>(rows, logits, capacity, count, "logits", "count");
   });
 }
 

@@ -79,12 +79,20 @@ uint64_t Context::wait_any(int64_t timeout_ms) {
     }
     return false;
   };
+  const auto over = [&] { return waits_ended_ || ready(); };
   if (timeout_ms < 0) {
-    events_.wait(guard, ready);
+    events_.wait(guard, over);
   } else {
-    events_.wait_for(guard, std::chrono::milliseconds(timeout_ms), ready);
+    events_.wait_for(guard, std::chrono::milliseconds(timeout_ms), over);
   }
+  if (waits_ended_) fail(Status::cancelled, "the context was destroyed while it was waited for");
   return found;
+}
+
+void Context::end_waits() noexcept {
+  std::lock_guard guard(lock_);
+  waits_ended_ = true;
+  events_.notify_all();
 }
 
 void Context::wake() {

@@ -85,6 +85,8 @@ class Context {
   Metrics metrics();
   // Handle of a session that has an event to read; 0 after timeout_ms (-1: never times out).
   uint64_t wait_any(int64_t timeout_ms);
+  // Every wait_any, running or later, throws cancelled.
+  void end_waits() noexcept;
 
   // ---- sessions.cpp
   SessionRef create_session(const SessionOptions& options);
@@ -184,6 +186,7 @@ class Context {
   std::string failure_message_;
   uint64_t clock_ = 0;      // of last_use
   uint64_t next_wait_ = 0;  // wait_any's turn
+  bool waits_ended_ = false;
   uint64_t next_turn_ = 0;  // the scheduler's turn
   Metrics counts_;
 
