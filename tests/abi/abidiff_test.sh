@@ -41,7 +41,7 @@ breaks "two fields that changed places" 's/^  float top_p; /  float min_p_;/; s/
 breaks "a narrower argument" 's/int64_t timeout_ms/int32_t timeout_ms/'
 breaks "a call that is gone" 's/tsr_chunk_get_info(/tsr_chunk_get_info2(/'
 
-if ! readelf --debug-dump=info "$library" 2>/dev/null | grep -qw tsr_generate_options; then
+if ! readelf --debug-dump=info "$library" 2>/dev/null | grep -q ': tsr_generate_options$'; then
   echo "FAILED: $library has no type information: its entry points must be compiled with -g"
   exit 1
 fi

@@ -31,13 +31,16 @@ static int32_t on_progress(void* user_data, float fraction) {
 }
 
 static void devices(tsr_runtime runtime) {
-  uint32_t count = 0;
+  uint32_t count = 0, usable = 0, i;
   tsr_device_info info;
   OK(tsr_device_count(runtime, &count));
-  CHECK(count > 0);
-  OK(tsr_device_info_init(&info, sizeof info));
-  OK(tsr_device_get(runtime, 0, &info));
-  CHECK(info.available == 1 && info.id[0] != 0 && info.reason[0] == 0 && info.memory_total > 0);
+  for (i = 0; i < count; ++i) {
+    OK(tsr_device_info_init(&info, sizeof info));
+    OK(tsr_device_get(runtime, i, &info));
+    CHECK(info.id[0] != 0 && (info.available == 1) == (info.reason[0] == 0));
+    usable += info.available == 1 && info.memory_total > 0;
+  }
+  CHECK(usable > 0);
   CHECK(tsr_device_get(runtime, count, &info) == TSR_INVALID_ARGUMENT);
 }
 

@@ -1,6 +1,7 @@
 // The C++17 wrapper: a chat of two turns, the range of events, exceptions, ownership.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -171,9 +172,10 @@ TEST_F(Wrapper, MovedFromIsEmpty) {
 
 TEST_F(Wrapper, Devices) {
   const std::vector<tsr::DeviceInfo> devices = runtime.devices();
-  ASSERT_FALSE(devices.empty());
-  EXPECT_EQ(devices[0].available, 1);
-  EXPECT_STREQ(model.info().device, devices[0].id);
+  const std::string used = model.info().device;
+  EXPECT_TRUE(std::any_of(devices.begin(), devices.end(), [&](const tsr::DeviceInfo& device) {
+    return device.available == 1 && device.id == used;
+  })) << used;
 }
 
 }  // namespace

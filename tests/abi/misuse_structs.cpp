@@ -282,9 +282,10 @@ TEST_F(Structs, NumbersThatAreNone) {
     float tsr_generate_options::*field;
     std::vector<float> bad;
   };
-  for (const Field& f : {Field{"temperature", &tsr_generate_options::temperature, {-1, -1e-20f}},
-                         Field{"top_p", &tsr_generate_options::top_p, {-0.5f, 1.5f}},
-                         Field{"min_p", &tsr_generate_options::min_p, {-0.5f, 1.5f}}}) {
+  for (const Field& f :
+       {Field{"temperature", &tsr_generate_options::temperature, {-1, -1e-20f, 1001, 3e38f}},
+        Field{"top_p", &tsr_generate_options::top_p, {-0.5f, 1.5f}},
+        Field{"min_p", &tsr_generate_options::min_p, {-0.5f, 1.5f}}}) {
     std::vector<float> bad = f.bad;
     bad.insert(bad.end(), {nan, -nan, inf, -inf});
     for (float value : bad) {
@@ -306,7 +307,7 @@ TEST_F(Structs, NumbersThatAreNone) {
                  "select_layers");
   }
   // Odd, but numbers: the smallest, the largest, a negative zero.
-  for (float value : {1e-45f, 3e38f, -0.0f}) {
+  for (float value : {1e-45f, 1000.0f, -0.0f}) {
     tsr_generate_options options = exactly(2);
     options.temperature = value;
     ASSERT_OK(tsr_session_generate(session, &options));

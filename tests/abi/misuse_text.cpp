@@ -227,9 +227,9 @@ TEST_F(Text, TokensOutsideTheVocabulary) {
   for (int32_t bad : {-1, 320, 321, INT32_MAX, INT32_MIN}) {
     const int32_t tokens[3] = {5, 6, bad};
     EXPECT_FAILS(tsr_detokenize(model, tokens, 3, 0, text, 64, &count), TSR_INVALID_ARGUMENT,
-                 "tokens[2]", std::to_string(bad), "320");
+                 "tokens[2]", std::to_string(bad), "319");
     EXPECT_FAILS(tsr_session_add_tokens(session, tokens, 3), TSR_INVALID_ARGUMENT, "tokens[2]",
-                 std::to_string(bad), "320");
+                 std::to_string(bad), "319");
   }
   EXPECT_EQ(token_count(session), 0u);
 }
@@ -256,9 +256,9 @@ TEST_F(Text, EmptyText) {
   EXPECT_OK(tsr_session_add_text(session, "", kNul, 0));
   EXPECT_EQ(token_count(session), 0u);
   EXPECT_FAILS(tsr_chunk_create_text(context, "", 0, nullptr, chunk.out()), TSR_INVALID_ARGUMENT,
-               "text", "empty");
+               "text");
   EXPECT_FAILS(tsr_chunk_create_text(context, "", kNul, nullptr, chunk.out()), TSR_INVALID_ARGUMENT,
-               "text", "empty");
+               "text");
 }
 
 TEST_F(Text, StopStrings) {
