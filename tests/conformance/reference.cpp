@@ -101,6 +101,9 @@ void Reference::apply(const SpanAttention& op) {
       const SequenceEntry& sequence = step_->sequences[step_->sequence_of[r]];
       for (uint32_t i = 0; i < sequence.span_count; ++i) {
         const SpanEntry& span = step_->spans[sequence.first_span + i];
+        const bool local = s.key_form == KeyForm::local;
+        const Row turned =
+            rotated(q, rope, static_cast<double>(position - (local ? span.frame_start : 0)));
         for (uint32_t slot = 0; slot < span.slots; ++slot) {
           const uint32_t entry = span.first_entry + slot / p;
           const int64_t at = span.first_position == kNoPositions
@@ -112,15 +115,9 @@ void Reference::apply(const SpanAttention& op) {
           auto it = kv_.find({s.layer, page, slot % p, h / per_kv});
           const Row zero(s.head_dim, 0.0);
           const auto [key, value] = it == kv_.end() ? std::pair(zero, zero) : it->second;
-          double score;
-          if (s.key_form == KeyForm::local) {
-            const Row turned = rotated(q, rope, static_cast<double>(position - span.frame_start));
-            score = std::inner_product(turned.begin(), turned.end(), key.begin(), 0.0);
-          } else {
-            const Row turned = rotated(q, rope, static_cast<double>(position));
-            const Row turned_key = rotated(key, rope, static_cast<double>(at));
-            score = std::inner_product(turned.begin(), turned.end(), turned_key.begin(), 0.0);
-          }
+          const Row turned_key = local ? key : rotated(key, rope, static_cast<double>(at));
+          const double score =
+              std::inner_product(turned.begin(), turned.end(), turned_key.begin(), 0.0);
           scores.push_back(score * double{op.scale});
           seen.push_back(value);
         }

@@ -187,7 +187,7 @@ KvLayout one_group(KvType type, uint32_t page_slots, std::vector<uint32_t> layer
 Rope plain_rope(uint32_t pairs, RopePairing pairing, double base, double magnitude) {
   Rope rope = {{}, magnitude, pairing};
   for (uint32_t i = 0; i < pairs; ++i) {
-    rope.frequencies.push_back(std::pow(base, -double{i} / pairs));
+    rope.frequencies.push_back(std::pow(base, -1.0 * i / pairs));
   }
   return rope;
 }

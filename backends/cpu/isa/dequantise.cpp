@@ -1,8 +1,9 @@
 // Weights of every GGUF type to fp32, exactly: each product of a scale and a code has at most 24
 // significant bits, so only the final addition of a minimum can round.
 //
-// `d` and `m` are half-precision scale and minimum; a code of 4 bits has its low half (elements
-// 0 ... n/2 - 1) in the low nibbles and its high half in the high nibbles.
+// `d` and `m` are half-precision scale and minimum. Of 16 bytes of 4-bit codes the low nibbles are
+// elements 0 to 15 of a block, the high nibbles elements 16 to 31.
+#include "backends/cpu/isa/bytes.hpp"
 #include "backends/cpu/isa/half.hpp"
 #include "backends/cpu/isa/tables.hpp"
 
@@ -27,13 +28,29 @@ void bf16(const uint8_t* in, uint32_t n, float* out) {
   }
 }
 
+// out = scale * code + offset, 16 elements.
+TESSERA_INLINE void put(float* out, Bytes codes, float scale, float offset) {
+  const Lanes c = to_floats(codes);
+  for (uint32_t i = 0; i < kParts; ++i) {
+    store(out + i * kVec, c.part[i] * splat(scale) + splat(offset));
+  }
+}
+
+// out = scale * (code - zero), 16 elements.
+TESSERA_INLINE void put_centred(float* out, Bytes codes, float scale, float zero) {
+  const Lanes c = to_floats(codes);
+  for (uint32_t i = 0; i < kParts; ++i) {
+    store(out + i * kVec, (c.part[i] - splat(zero)) * splat(scale));
+  }
+}
+
 // {d, 16 bytes of codes}: d * (code - 8).
 void q4_0(const uint8_t* in, uint32_t n, float* out) {
   for (uint32_t b = 0; b < n / 32; ++b, in += 18, out += 32) {
     const float d = read_half(in);
-    const uint8_t* codes = in + 2;
-    for (uint32_t i = 0; i < 16; ++i) out[i] = d * static_cast<float>((codes[i] & 15) - 8);
-    for (uint32_t i = 0; i < 16; ++i) out[16 + i] = d * static_cast<float>((codes[i] >> 4) - 8);
+    const Bytes codes = load_bytes(in + 2);
+    put_centred(out, codes & 15, d, 8);
+    put_centred(out + 16, codes >> 4, d, 8);
   }
 }
 
@@ -42,31 +59,27 @@ void q4_1(const uint8_t* in, uint32_t n, float* out) {
   for (uint32_t b = 0; b < n / 32; ++b, in += 20, out += 32) {
     const float d = read_half(in);
     const float m = read_half(in + 2);
-    const uint8_t* codes = in + 4;
-    for (uint32_t i = 0; i < 16; ++i) out[i] = d * static_cast<float>(codes[i] & 15) + m;
-    for (uint32_t i = 0; i < 16; ++i) out[16 + i] = d * static_cast<float>(codes[i] >> 4) + m;
+    const Bytes codes = load_bytes(in + 4);
+    put(out, codes & 15, d, m);
+    put(out + 16, codes >> 4, d, m);
   }
 }
 
-// The fifth bit of element i of a block is bit i of `high`.
-TESSERA_INLINE void five_bits(const uint8_t* high_bytes, const uint8_t* codes, int32_t* q) {
-  uint32_t high;
-  __builtin_memcpy(&high, high_bytes, sizeof high);
-  for (uint32_t i = 0; i < 16; ++i) {
-    q[i] = static_cast<int32_t>((codes[i] & 15u) | (high >> i & 1u) << 4);
-  }
-  for (uint32_t i = 0; i < 16; ++i) {
-    q[16 + i] = static_cast<int32_t>((codes[i] >> 4u) | (high >> (16 + i) & 1u) << 4);
-  }
+// 16 where the bit of an element is set in two bytes of bits, else 0.
+TESSERA_INLINE Bytes fifth_bits(const uint8_t* bits) {
+  const uint8_t a = bits[0], b = bits[1];
+  const Bytes spread = {a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b};
+  const Bytes mask = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+  return (Bytes)((spread & mask) != 0) & 16;
 }
 
 // {d, 4 bytes of fifth bits, 16 bytes of codes}: d * (code - 16).
 void q5_0(const uint8_t* in, uint32_t n, float* out) {
   for (uint32_t b = 0; b < n / 32; ++b, in += 22, out += 32) {
     const float d = read_half(in);
-    int32_t q[32];
-    five_bits(in + 2, in + 6, q);
-    for (uint32_t i = 0; i < 32; ++i) out[i] = d * static_cast<float>(q[i] - 16);
+    const Bytes codes = load_bytes(in + 6);
+    put_centred(out, (codes & 15) | fifth_bits(in + 2), d, 16);
+    put_centred(out + 16, (codes >> 4) | fifth_bits(in + 4), d, 16);
   }
 }
 
@@ -75,9 +88,9 @@ void q5_1(const uint8_t* in, uint32_t n, float* out) {
   for (uint32_t b = 0; b < n / 32; ++b, in += 24, out += 32) {
     const float d = read_half(in);
     const float m = read_half(in + 2);
-    int32_t q[32];
-    five_bits(in + 4, in + 8, q);
-    for (uint32_t i = 0; i < 32; ++i) out[i] = d * static_cast<float>(q[i]) + m;
+    const Bytes codes = load_bytes(in + 8);
+    put(out, (codes & 15) | fifth_bits(in + 4), d, m);
+    put(out + 16, (codes >> 4) | fifth_bits(in + 6), d, m);
   }
 }
 
@@ -114,9 +127,11 @@ void q4_k(const uint8_t* in, uint32_t n, float* out) {
       float s0, m0, s1, m1;
       scale_and_minimum(in + 4, j, s0, m0);
       scale_and_minimum(in + 4, j + 1, s1, m1);
-      s0 *= d, m0 *= m, s1 *= d, m1 *= m;
-      for (uint32_t i = 0; i < 32; ++i) out[i] = s0 * static_cast<float>(codes[i] & 15) - m0;
-      for (uint32_t i = 0; i < 32; ++i) out[32 + i] = s1 * static_cast<float>(codes[i] >> 4) - m1;
+      for (uint32_t i = 0; i < 32; i += 16) {
+        const Bytes c = load_bytes(codes + i);
+        put(out + i, c & 15, d * s0, -m * m0);
+        put(out + 32 + i, c >> 4, d * s1, -m * m1);
+      }
     }
   }
 }
@@ -127,18 +142,16 @@ void q5_k(const uint8_t* in, uint32_t n, float* out) {
   for (uint32_t b = 0; b < n / 256; ++b, in += 176) {
     const float d = read_half(in);
     const float m = read_half(in + 2);
-    const uint8_t* high = in + 16;
     const uint8_t* codes = in + 48;
     for (uint32_t j = 0; j < 8; j += 2, codes += 32, out += 64) {
       float s0, m0, s1, m1;
       scale_and_minimum(in + 4, j, s0, m0);
       scale_and_minimum(in + 4, j + 1, s1, m1);
-      s0 *= d, m0 *= m, s1 *= d, m1 *= m;
-      for (uint32_t i = 0; i < 32; ++i) {
-        out[i] = s0 * static_cast<float>((codes[i] & 15) | (high[i] >> j & 1) << 4) - m0;
-      }
-      for (uint32_t i = 0; i < 32; ++i) {
-        out[32 + i] = s1 * static_cast<float>((codes[i] >> 4) | (high[i] >> (j + 1) & 1) << 4) - m1;
+      for (uint32_t i = 0; i < 32; i += 16) {
+        const Bytes c = load_bytes(codes + i);
+        const Bytes high = load_bytes(in + 16 + i) >> static_cast<uint8_t>(j);
+        put(out + i, (c & 15) | (high & 1) << 4, d * s0, -m * m0);
+        put(out + 32 + i, (c >> 4) | (high & 2) << 3, d * s1, -m * m1);
       }
     }
   }
@@ -151,19 +164,18 @@ void q6_k(const uint8_t* in, uint32_t n, float* out) {
   for (uint32_t b = 0; b < n / 256; ++b, in += 210) {
     const float d = read_half(in + 208);
     const int8_t* scales = reinterpret_cast<const int8_t*>(in + 192);
-    for (uint32_t half = 0; half < 2; ++half) {
-      const uint8_t* low = in + 64 * half;
-      const uint8_t* high = in + 128 + 32 * half;
-      for (uint32_t g = 0; g < 4; ++g, scales += 2, out += 32) {
-        const uint8_t* l = low + 32 * (g % 2);
-        const uint32_t shift = 4 * (g / 2);
-        for (uint32_t s = 0; s < 2; ++s) {
-          const float scale = d * static_cast<float>(scales[s]);
-          for (uint32_t i = 16 * s; i < 16 * s + 16; ++i) {
-            const int32_t code = (l[i] >> shift & 15) | (high[i] >> (2 * g) & 3) << 4;
-            out[i] = scale * static_cast<float>(code - 32);
-          }
-        }
+    for (uint32_t half = 0; half < 2; ++half, scales += 8, out += 128) {
+      for (uint32_t i = 0; i < 32; i += 16) {
+        const Bytes low = load_bytes(in + 64 * half + i);
+        const Bytes low_odd = load_bytes(in + 64 * half + 32 + i);
+        const Bytes high = load_bytes(in + 128 + 32 * half + i);
+        const auto quarter = [&](uint32_t g, Bytes codes) {
+          put_centred(out + 32 * g + i, codes, d * static_cast<float>(scales[2 * g + i / 16]), 32);
+        };
+        quarter(0, (low & 15) | (high & 3) << 4);
+        quarter(1, (low_odd & 15) | (high & 12) << 2);
+        quarter(2, (low >> 4) | (high & 48));
+        quarter(3, (low_odd >> 4) | (high & 192) >> 2);
       }
     }
   }
