@@ -44,8 +44,11 @@ RopeScaling read_rope_scaling(const gguf::Reader& reader, const Hyperparameters&
     s.kind = RopeScalingKind::linear;
   } else if (kind == "yarn") {
     s.kind = RopeScalingKind::yarn;
-    s.original_context =
-        positive(reader, prefix + "scaling.original_context_length", h.context_length);
+    const std::string key = prefix + "scaling.original_context_length";
+    s.original_context = static_cast<double>(reader.get_uint(key, h.context_length));
+    if (s.original_context == 0) {
+      fail(Status::corrupt_file, reader.path() + ": key " + key + " is 0, must be positive");
+    }
     s.attention_factor = positive(reader, prefix + "scaling.attn_factor", 1.0);
     s.beta_fast = positive(reader, prefix + "scaling.yarn_beta_fast", 32.0);
     s.beta_slow = positive(reader, prefix + "scaling.yarn_beta_slow", 1.0);
