@@ -30,8 +30,8 @@ same=$(talk "Say hello." "What is the capital of France?" /reset "Say hello.")
 [[ $(talk /nonsense) == *"unknown command /nonsense"* ]] || fail "unknown command is not told"
 [[ $(talk "Hi" /stats) == *"tokens/s"* ]] || fail "no stats"
 [[ $(talk "Hi" /quit "What is the capital of France?") != *Paris* ]] || fail "/quit goes on"
-long=$(printf 'word %.0s' {1..3000})
-[[ $(talk "$long" "What is the capital of France?") == *"needs 3"*"left"*Paris* ]] ||
+long=$(printf 'word %.0s' {1..9000})
+[[ $(talk "$long" "What is the capital of France?") == *"needs 9"*"left"*Paris* ]] ||
   fail "a message that is too long is not refused with its numbers"
 
 echo "-- chat, Ctrl-C in an answer"
