@@ -77,6 +77,7 @@ TEST_F(Files, NotRegularFiles) {
   EXPECT_FAILS(load(scratch("")), TSR_IO_ERROR, "directory");
   // Neither may be waited for or read to an end that never comes.
   const std::string fifo = scratch("fifo");
+  unlink(fifo.c_str());
   ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
   EXPECT_FAILS(load(fifo), TSR_IO_ERROR, fifo, "regular file");
   EXPECT_FAILS(load("/dev/zero"), TSR_IO_ERROR, "/dev/zero", "regular file");
