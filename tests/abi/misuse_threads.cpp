@@ -90,12 +90,15 @@ TEST_F(Threads, OneSessionServesOneCaller) {
   EXPECT_EQ(odd, 0);
 }
 
-// Many threads, each with a session of its own, on one context.
+// Many threads, each with a session of its own, on one context that computes on two.
 TEST_F(Threads, ManySessionsOnOneContext) {
+  tsr_context_options options = small_context();
+  options.threads = 2;
+  const Context shared = new_context(model, options);
   std::vector<std::thread> threads;
   for (int t = 0; t < 8; ++t) {
     threads.emplace_back([&] {
-      for (int i = 0; i < 10; ++i) EXPECT_TRUE(works(context));
+      for (int i = 0; i < 10; ++i) EXPECT_TRUE(works(shared));
     });
   }
   for (std::thread& thread : threads) thread.join();
