@@ -14,7 +14,6 @@ import re
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +23,7 @@ import reference  # noqa: E402
 
 
 def run_cli(program, model, pre, options, frames):
-    """[(ids, decoded bytes)] of each frame, and seconds of encoding."""
+    """[(ids, decoded bytes)] of each frame, and seconds of encoding on one thread."""
     command = [program, model, "--pre", pre, *options]
     stdin = b"".join(struct.pack("<I", len(f)) + f for f in frames)
     done = subprocess.run(command, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -45,7 +44,7 @@ def run_cli(program, model, pre, options, frames):
 class Count:
     def __init__(self):
         self.frames = self.bytes = self.ids = self.trips = self.tokens = 0
-        self.ours = self.theirs = 0.0
+        self.seconds = 0.0
         self.shown = 0
 
     def compare(self, name, vocabulary, frames, expected, results):
@@ -89,12 +88,10 @@ def check(arguments, pre, complete, texts):
     count = Count()
 
     def one(name, frames, encode, parse_special):
-        start = time.perf_counter()
         expected = encode(frames)
-        count.theirs += time.perf_counter() - start
         options = ["--complete-bytes"] * complete + ["--special"] * parse_special
         results, seconds = run_cli(arguments.cli, arguments.model, pre, options, frames)
-        count.ours += seconds
+        count.seconds += seconds
         count.compare(name, vocabulary, frames, expected, results)
 
     def batch(tokenizer):
@@ -102,7 +99,8 @@ def check(arguments, pre, complete, texts):
             [f.decode() for f in frames], add_special_tokens=False)]
 
     for name, group in texts:
-        one(name, [t.encode() for t in group], batch(plain), False)
+        if not (complete and name == "prose and code"):  # it has none of those bytes
+            one(name, [t.encode() for t in group], batch(plain), False)
     marked = [t.encode() for t in corpus.with_special(vocabulary.control)]
     one("special tokens parsed", marked, batch(special), True)
     one("special tokens as text", marked, batch(plain), False)
@@ -110,9 +108,8 @@ def check(arguments, pre, complete, texts):
         lambda frames: [reference.encode_bytes(plain, f) for f in frames], False)
     label = pre + (" + all bytes" if complete else "")
     print(f"{label:22} {count.frames:7} texts {count.bytes / 1e6:6.1f} MB {count.tokens:8} tokens  "
-          f"equal ids {count.ids / count.frames:8.3%}  round trips {count.trips / count.frames:8.3%}"
-          f"  ours {count.bytes / 1e6 / count.ours:5.1f} MB/s on one thread, "
-          f"HF {count.bytes / 1e6 / count.theirs:4.1f} MB/s", flush=True)
+          f"equal ids {count.ids / count.frames:.3%}, round trips {count.trips / count.frames:.3%}, "
+          f"{count.bytes / 1e6 / count.seconds:.1f} MB/s", flush=True)
     return count.ok()
 
 
