@@ -31,6 +31,9 @@ using Bytes = std::vector<uint8_t>;
 template <class E>
 inline constexpr uint32_t kEnumCount = 0;
 
+// The recursive members below are [[gnu::noinline]]: inlined into one another they make the
+// compiler slow, with sanitizers very slow, and gain nothing here.
+
 template <class T>
 concept Number = std::is_arithmetic_v<T> && !std::same_as<T, bool>;
 
@@ -70,7 +73,7 @@ class Encoder {
     put_enum(static_cast<uint32_t>(value), kEnumCount<T>);
   }
   template <class T>
-  void put(const std::vector<T>& values) {
+  [[gnu::noinline]] void put(const std::vector<T>& values) {
     put(static_cast<uint64_t>(values.size()));
     if constexpr (Number<T>) {
       append(values.data(), values.size() * sizeof(T));
@@ -79,13 +82,13 @@ class Encoder {
     }
   }
   template <class... T>
-  void put(const std::variant<T...>& value) {
+  [[gnu::noinline]] void put(const std::variant<T...>& value) {
     static_assert(sizeof...(T) < 256);
     put(static_cast<uint8_t>(value.index()));
     std::visit([this](const auto& alternative) { put(alternative); }, value);
   }
   template <class T>
-  void put(const T& value) {
+  [[gnu::noinline]] void put(const T& value) {
     fields(*this, value);
   }
 
@@ -132,7 +135,7 @@ class Decoder {
     value = static_cast<T>(next_enum(kEnumCount<T>));
   }
   template <class T>
-  void get(std::vector<T>& values) {
+  [[gnu::noinline]] void get(std::vector<T>& values) {
     values.clear();
     if constexpr (Number<T>) {
       const uint64_t count = next_count(sizeof(T));
@@ -144,7 +147,7 @@ class Decoder {
     }
   }
   template <class... T>
-  void get(std::variant<T...>& value) {
+  [[gnu::noinline]] void get(std::variant<T...>& value) {
     uint8_t index = 0;
     get(index);
     if (index >= sizeof...(T)) refuse("alternative " + std::to_string(index) + " is unknown");
@@ -155,7 +158,7 @@ class Decoder {
     ((I == index ? get(value.template emplace<I>()) : void()), ...);
   }
   template <class T>
-  void get(T& value) {
+  [[gnu::noinline]] void get(T& value) {
     fields(*this, value);
   }
 
