@@ -48,7 +48,11 @@ int main(int, char** argv) {
     wait_for_end();
   }
   if (name == "half-frame") {
-    const FrameHeader header{.kind = FrameKind::reply, .request = 1, .bytes = 1000};
+    FrameHeader header;
+    Bytes request;
+    if (!receive_frame(kWorkerSocket, header, request)) return 1;
+    header.kind = FrameKind::reply;
+    header.bytes = 1000;  // which do not follow
     if (::write(kWorkerSocket, &header, sizeof header) < 0) return 1;
     return 4;
   }
