@@ -58,7 +58,8 @@ uint64_t Context::encode_need(const kv::CanonicalRef& text,
   return need;
 }
 
-// Hands the encoding to the engine. The caller has checked that it fits.
+// Hands the encoding to the engine. The caller has checked that it fits. If it throws, encodings of
+// what the text stands behind may have been started, and nothing else.
 void Context::start_encode(const kv::CanonicalRef& text) {
   if (text->state == kv::CanonicalState::pending || text->state == kv::CanonicalState::ready) {
     return;
@@ -72,12 +73,11 @@ void Context::start_encode(const kv::CanonicalRef& text) {
         base);
   }
   append_canonical(*job, SegmentKind::recomputed, text);
-  Task task;
-  task.purpose = Purpose::encode;
+  Task task(Purpose::encode);
   task.target = text;
   task.begun = Clock::now();
   task.prompt_tokens = job->tokens;
-  job->task = std::move(task);
+  job->task.emplace(std::move(task));
   active_.push_back(job);
   for (Segment& segment : job->segments) {
     if (segment.computed_here()) continue;
@@ -89,16 +89,16 @@ void Context::start_encode(const kv::CanonicalRef& text) {
   wake();
 }
 
-void Context::finish_encode(SessionState& job, Status status, const std::string& message) {
+void Context::finish_encode(SessionState& job, Status status) noexcept {
   kv::Canonical& text = *job.task->target;
   if (status == Status::ok) {
-    text.blocks = job.segments.back().span.blocks;
+    text.blocks = std::move(job.segments.back().span.blocks);
     text.state = kv::CanonicalState::ready;
     text.last_use = ++clock_;
   } else {
     text.state = kv::CanonicalState::failed;
     text.error = status;
-    text.message = message;
+    text.message = std::move(job.task->last_event.front().text);
   }
   chunks_.notify_all();
 }

@@ -95,8 +95,4 @@ void Context::end_waits() noexcept {
   events_.notify_all();
 }
 
-void Context::wake() {
-  work_.notify_all();
-}
-
 }  // namespace tessera::engine

@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -71,6 +72,8 @@ struct SessionInfo {
   uint64_t max_tokens = 0;
 };
 
+class ContextProbe;  // tests look inside
+
 // Any thread may call any public function; calls on one session come one at a time (the caller
 // sees to it), cancel and close excepted. Errors are thrown as tessera::Error.
 class Context {
@@ -115,38 +118,49 @@ class Context {
   void release_chunk(kv::CanonicalRef chunk) noexcept;
 
  private:
-  // Everything below runs under lock_, except run_step.
+  friend class ContextProbe;
+
+  // Everything below runs under lock_, except where said.
 
   // ---- chunks.cpp: encoding of canonical texts
   void make_base(const ContextOptions& options);
   std::vector<kv::CanonicalRef> base_of(kv::CanonicalKind kind) const;
   uint64_t encode_need(const kv::CanonicalRef& text, std::vector<const kv::Canonical*>& counted);
   void start_encode(const kv::CanonicalRef& text);
-  void finish_encode(SessionState& job, Status status, const std::string& message);
+  void finish_encode(SessionState& job, Status status) noexcept;
 
   // ---- sessions.cpp
   void check_idle(const SessionState& session) const;
   void check_room(const SessionState& session, uint64_t tokens) const;
   void append_tokens(SessionState& session, std::span<const int32_t> tokens);
   void append_canonical(SessionState& session, SegmentKind kind, const kv::CanonicalRef& text);
-  void begin(SessionState& session, Task task, uint64_t new_tokens);
 
-  // ---- admission.cpp: reuse, reservation, eviction
-  uint64_t available() const;  // blocks
+  // ---- begin.cpp
+  struct Held;
+  Held held(const SessionState& session) const;
+  void put_back(SessionState& session, const Held& before) noexcept;
+  void begin(SessionState& session, Task task, uint64_t new_tokens);
+  void drop_context(SessionState& session) noexcept;
+
+  // ---- admission.cpp: reservation, eviction
+  uint64_t obtainable() const;  // blocks
+  uint64_t available() const;   // of those, what nobody was promised
   void check_available(uint64_t blocks) const;
   uint64_t own_need(const SessionState& session, uint64_t new_tokens) const;
   void reserve(SessionState& session, uint64_t blocks);
   void release_reservation(SessionState& session) noexcept;
   kv::BlockRef take_block(SessionState& session);
   void evict_one();
+
+  // ---- reuse.cpp: canonical texts and prefix runs
   void attach_ready(SessionState& session);
   void walk_prefix(SessionState& session, bool match);
   bool match_block(SessionState& session, Segment& segment, bool last_segment);
   void publish_blocks(SessionState& session, Segment& segment, bool closed);
-  void step_prefix(SessionState& session, const kv::PrefixKey& key, const kv::BlockRef& block,
-                   bool exact);
+  kv::PrefixNode* edge(const kv::PrefixKey& key, const kv::BlockRef& block);
+  void stand_on(SessionState& session, kv::PrefixNode* node) noexcept;
+  static bool needs_private_tail(const SessionState& session);
   void reopen_last_token(SessionState& session);
-  void unpin(SessionState& session) noexcept;
 
   // ---- scheduler.cpp: the engine thread
   struct Participant {
@@ -158,19 +172,29 @@ class Context {
     uint32_t request_count = 0;
   };
   void run();
-  void settle_sessions();
-  uint32_t plan_rows(SessionState& session, uint32_t budget, std::vector<SegmentRows>& rows) const;
-  std::vector<Participant> choose();
+  void settle_sessions() noexcept;
+  void settle(SessionState& session);
+  uint32_t plan_rows(const SessionState& session, uint32_t budget,
+                     std::vector<SegmentRows>& rows) const;
+  std::vector<Participant> choose() noexcept;
+  void choose_from(bool decoding, uint32_t most, uint64_t first,
+                   std::vector<Participant>& chosen) noexcept;
   Step build(std::vector<Participant>& participants);
-  void apply(std::vector<Participant>& participants, StepResult& result);
+  void add_to(StepBuilder& builder, Participant& participant);
+  void compute(std::unique_lock<std::mutex>& guard, const Step& step, StepResult& result);
+  void apply(std::vector<Participant>& participants, StepResult& result) noexcept;
   void apply_to(Participant& participant, StepResult& result);
-  void token_ready(SessionState& session, const LogitsResult& logits);
-  void emit_text(SessionState& session, const std::string& text);
-  void finish(SessionState& session, Finish finish);
-  void fail_session(SessionState& session, Status status, const std::string& message);
-  void end_task(SessionState& session);
-  void fill_report(SessionState& session);
+  void step_failed(const std::vector<Participant>& participants, Status status,
+                   std::string_view message) noexcept;
   void wake();
+
+  // ---- answer.cpp: tokens, events and the end of a task
+  void token_ready(SessionState& session, const LogitsResult& logits);
+  void emit(SessionState& session, PreparedEvent event) noexcept;
+  void finish(SessionState& session, Finish finish);
+  void fail_session(SessionState& session, Status status, std::string_view message) noexcept;
+  void end_task(SessionState& session) noexcept;
+  void fill_report(SessionState& session) noexcept;
 
   const std::shared_ptr<const model::Model> model_;
   uint32_t max_session_tokens_;
@@ -183,7 +207,8 @@ class Context {
   std::condition_variable chunks_;  // wait_chunk waits
   bool stopping_ = false;
   Status failure_ = Status::ok;  // of the device, for good
-  std::string failure_message_;
+  std::string failure_message_ = "the device was lost";
+  bool unsettled_ = false;  // a task ended since sessions were last settled
   uint64_t clock_ = 0;      // of last_use
   uint64_t next_wait_ = 0;  // wait_any's turn
   bool waits_ended_ = false;

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
+#include <list>
 #include <string>
 
 #include "backends/error.hpp"
@@ -23,6 +23,9 @@ struct Event {
   uint64_t tokens = 0;         // generated so far
 };
 
+// An event made beforehand, so that pushing it cannot fail.
+using PreparedEvent = std::list<Event>;
+
 // Bounded: `full` tells the engine to pause the session. The last event of an answer always fits;
 // progress that nobody has read yet is replaced by newer progress.
 class EventQueue {
@@ -31,12 +34,12 @@ class EventQueue {
 
   bool full() const { return events_.size() >= capacity_; }
   bool empty() const { return events_.empty(); }
-  void push(Event event) {
-    if (event.kind == EventKind::progress && !events_.empty() &&
+  void push(PreparedEvent event) noexcept {
+    if (event.front().kind == EventKind::progress && !events_.empty() &&
         events_.back().kind == EventKind::progress) {
-      events_.back() = std::move(event);
+      events_.back() = std::move(event.front());
     } else {
-      events_.push_back(std::move(event));
+      events_.splice(events_.end(), event);
     }
   }
   Event pop() {
@@ -46,7 +49,7 @@ class EventQueue {
   }
 
  private:
-  std::deque<Event> events_;
+  std::list<Event> events_;
   uint32_t capacity_;
 };
 

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <vector>
 
+#include "backends/error.hpp"
+
 namespace tessera::engine {
 namespace {
 
@@ -44,6 +46,11 @@ void keep_top_p(std::vector<Candidate>& candidates, double share) {
   candidates = std::move(kept);
 }
 
+[[noreturn]] void fail_not_finite() {
+  fail(Status::corrupt_file,
+       "the model's logits are not finite numbers; its weights must be damaged");
+}
+
 }  // namespace
 
 LogitsRequest sampling_request(uint32_t row, const Sampling& sampling, uint32_t vocabulary) {
@@ -60,7 +67,10 @@ LogitsRequest sampling_request(uint32_t row, const Sampling& sampling, uint32_t 
 }
 
 int32_t sample(const LogitsResult& logits, const Sampling& sampling, uint64_t index) {
-  if (sampling.temperature == 0) return logits.top.front().token;
+  if (sampling.temperature == 0) {
+    if (logits.top.empty() || !std::isfinite(logits.top.front().logit)) fail_not_finite();
+    return logits.top.front().token;
+  }
   std::vector<Candidate> candidates;
   const double scale = 1.0 / static_cast<double>(sampling.temperature);
   if (!logits.full.empty()) {
@@ -71,12 +81,13 @@ int32_t sample(const LogitsResult& logits, const Sampling& sampling, uint64_t in
       if (weight > 0) candidates.push_back({static_cast<int32_t>(t), weight});
     }
   } else {
-    const double largest = logits.top.front().logit;
+    const double largest = logits.top.empty() ? 0.0 : double{logits.top.front().logit};
     for (const TokenLogit& t : logits.top) {
       const double weight = std::exp((t.logit - largest) * scale);
       if (weight > 0) candidates.push_back({t.token, weight});
     }
   }
+  if (candidates.empty()) fail_not_finite();
   if (sampling.top_p < 1) keep_top_p(candidates, sampling.top_p);
   if (sampling.min_p > 0) {  // the largest weight is 1
     std::erase_if(candidates, [&](const Candidate& c) { return c.weight < sampling.min_p; });

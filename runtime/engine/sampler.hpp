@@ -20,7 +20,7 @@ LogitsRequest sampling_request(uint32_t row, const Sampling& sampling, uint32_t 
 
 // Temperature first, then top_k, top_p (the token that crosses the limit is kept), min_p. The draw
 // is a function of seed and `index`, the number of tokens drawn before, alone: the same whatever
-// else runs.
+// else runs. Throws corrupt_file where no logit is a finite number.
 int32_t sample(const LogitsResult& logits, const Sampling& sampling, uint64_t index);
 
 }  // namespace tessera::engine

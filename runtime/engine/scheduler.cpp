@@ -1,15 +1,12 @@
-// The engine thread: continuous batching of all sessions' decode rows with slices of prompts.
+// The engine thread: continuous batching of all sessions' decode rows with slices of prompts. What
+// goes wrong for one session ends its task only; what goes wrong for a step, those of its sessions.
 #include <algorithm>
 
+#include "runtime/engine/attempt.hpp"
 #include "runtime/engine/context.hpp"
 
 namespace tessera::engine {
 namespace {
-
-uint64_t microseconds(Clock::time_point from, Clock::time_point to) {
-  return static_cast<uint64_t>(
-      std::chrono::duration_cast<std::chrono::microseconds>(to - from).count());
-}
 
 uint64_t pending_tokens(const SessionState& session) {
   uint64_t pending = 0;
@@ -22,95 +19,67 @@ uint64_t pending_tokens(const SessionState& session) {
 void Context::run() {
   std::unique_lock guard(lock_);
   while (!stopping_) {
-    std::vector<Participant> participants;
-    Status status = Status::ok;
-    std::string message;
-    try {
-      settle_sessions();
-      participants = choose();
-      if (participants.empty()) {
-        work_.wait(guard);
-        continue;
-      }
-      const Step step = build(participants);
-      if (step.rows() == 0) continue;
-      StepResult result;
-      guard.unlock();
-      try {
-        program_->plan(step);
-        program_->submit();
-        program_->wait(result);
-      } catch (...) {
-        guard.lock();
-        throw;
-      }
-      guard.lock();
-      ++counts_.steps;
-      apply(participants, result);
-    } catch (const Error& error) {
-      status = error.status();
-      message = error.what();
-    } catch (const std::bad_alloc&) {
-      status = Status::out_of_host_memory;
-      message = "out of host memory while computing a step";
-    } catch (const std::exception& error) {
-      status = Status::internal;
-      message = error.what();
+    settle_sessions();
+    std::vector<Participant> participants = choose();
+    if (participants.empty()) {
+      // A task that ended just now may be what another session waits for.
+      if (!unsettled_) work_.wait(guard);
+      continue;
     }
-    if (status == Status::ok) continue;
-    if (log_error_) log_error_(message);
-    if (status == Status::device_lost) {
-      failure_ = status;
-      failure_message_ = message;
-      for (const SessionRef& session : std::vector(active_)) {
-        if (session->task) fail_session(*session, status, message);
-      }
-    } else if (!participants.empty()) {
-      for (const Participant& p : participants) {
-        if (p.session->task) fail_session(*p.session, status, message);
-      }
-    } else {
-      // Not a step's fault: the session that cannot even be settled would stop all others.
-      for (const SessionRef& session : std::vector(active_)) {
-        if (session->task) fail_session(*session, status, message);
-      }
-    }
+    attempt(
+        [&] {
+          const Step step = build(participants);
+          if (step.rows() == 0) return;
+          StepResult result;
+          compute(guard, step, result);
+          ++counts_.steps;
+          apply(participants, result);
+        },
+        [&](Status status, std::string_view message) {
+          step_failed(participants, status, message);
+        });
   }
 }
 
-// Ends what was cancelled or destroyed, takes canonical texts that became ready, and forgets
-// sessions without a task.
-void Context::settle_sessions() {
-  for (const SessionRef& session : std::vector(active_)) {
-    if (!session->task) continue;
-    if (session->closed) {
-      end_task(*session);
-      continue;
-    }
-    if (session->cancel_requested) {
-      finish(*session, Finish::cancelled);
-      continue;
-    }
-    attach_ready(*session);
-    for (const Segment& segment : session->segments) {
-      if (segment.computed_here() || segment.attached) continue;
-      const kv::Canonical& text = *segment.canonical;
-      if (text.state == kv::CanonicalState::failed) {
-        fail_session(*session, text.error, "encoding a chunk: " + text.message);
-        break;
-      }
-    }
-    if (session->task) {
-      const Task& task = *session->task;
-      walk_prefix(*session, !(task.purpose == Purpose::evaluate && task.all_logits));
-    }
+void Context::settle_sessions() noexcept {
+  unsettled_ = false;
+  for (const SessionRef& session : active_) {
+    attempt(
+        [&] { settle(*session); },
+        [&](Status status, std::string_view message) { fail_session(*session, status, message); });
   }
   std::erase_if(active_, [](const SessionRef& session) { return !session->task; });
 }
 
+// Ends the session's task if it was cancelled or the session destroyed; takes canonical texts and
+// prefix runs that became ready.
+void Context::settle(SessionState& session) {
+  if (!session.task) return;
+  if (session.closed) {
+    end_task(session);
+    return;
+  }
+  if (session.cancel_requested) {
+    finish(session, Finish::cancelled);
+    return;
+  }
+  const Task& task = *session.task;
+  if (task.decoding) return;
+  attach_ready(session);
+  for (const Segment& segment : session.segments) {
+    if (segment.computed_here() || segment.attached) continue;
+    const kv::Canonical& text = *segment.canonical;
+    if (text.state == kv::CanonicalState::failed) {
+      fail(text.error, "encoding a chunk: " + text.message);
+    }
+  }
+  walk_prefix(session, !(task.purpose == Purpose::evaluate && task.all_logits));
+  reopen_last_token(session);
+}
+
 // The next rows of a session, at most `budget`: pending tokens in order, up to a chunk that is not
 // ready.
-uint32_t Context::plan_rows(SessionState& session, uint32_t budget,
+uint32_t Context::plan_rows(const SessionState& session, uint32_t budget,
                             std::vector<SegmentRows>& rows) const {
   uint32_t total = 0;
   for (uint32_t s = 0; s < session.segments.size() && total < budget; ++s) {
@@ -127,73 +96,114 @@ uint32_t Context::plan_rows(SessionState& session, uint32_t budget,
   return total;
 }
 
-// Decode rows first, then prompts, which are left at least half of the step; both in turn.
-std::vector<Context::Participant> Context::choose() {
+// Decode rows first, then prompts, which are left at least half of the step (of a step of one row,
+// every other one); both in turn.
+std::vector<Context::Participant> Context::choose() noexcept {
   std::vector<Participant> chosen;
   if (active_.empty()) return chosen;
+  const uint64_t turn = next_turn_++;
+  const uint64_t first = turn / 2 % active_.size();
+  const uint32_t half = static_cast<uint32_t>((max_rows_ + turn % 2) / 2);
   const bool prompts = std::ranges::any_of(
-      active_, [](const SessionRef& session) { return !session->task->decoding; });
-  uint32_t left = max_rows_;
-  const uint32_t kept_for_prompts = prompts ? max_rows_ / 2 : 0;
-  const size_t first = next_turn_++ % active_.size();
-  for (const bool decoding : {true, false}) {
-    for (size_t i = 0; i < active_.size(); ++i) {
-      const SessionRef& session = active_[(first + i) % active_.size()];
-      if (session->task->decoding != decoding) continue;
-      if (decoding && session->events.full()) continue;  // nobody reads: it pauses
-      const uint32_t budget = decoding ? left - std::min(left, kept_for_prompts) : left;
-      if (budget == 0) break;
-      Participant participant;
-      participant.session = session;
-      participant.row_count = plan_rows(*session, budget, participant.rows);
-      if (participant.row_count == 0) continue;
-      left -= participant.row_count;
-      chosen.push_back(std::move(participant));
-    }
+      active_, [](const SessionRef& session) { return session->task && !session->task->decoding; });
+  choose_from(true, prompts ? max_rows_ - half : max_rows_, first, chosen);
+  if (prompts) {
+    choose_from(false, max_rows_, first, chosen);
+    choose_from(true, max_rows_, first, chosen);  // what prompts have left
   }
   return chosen;
 }
 
-Step Context::build(std::vector<Participant>& participants) {
-  const uint32_t page_slots = pool_->page_slots();
-  StepBuilder builder(page_slots, static_cast<uint32_t>(pool_->layout().groups.size()));
-  const uint32_t vocabulary = model_->hyperparameters().vocabulary;
-  for (Participant& p : participants) {
-    SessionState& session = *p.session;
-    for (const SegmentRows& rows : p.rows) {
-      kv::Span& span = session.segments[rows.segment].span;
-      while (span.blocks.size() * page_slots < span.slots + rows.count) {
-        span.masks.resize(span.blocks.size() + 1, 0);
-        span.blocks.push_back(take_block(session));
-      }
-    }
-    p.first_row = builder.add_sequence(session.segments, p.rows);
-    p.first_request = static_cast<uint32_t>(builder.step().logits.size());
-    Task& task = *session.task;
-    if (task.prompt_begun == Clock::time_point{}) task.prompt_begun = Clock::now();
-    const bool complete = pending_tokens(session) == p.row_count;
-    const uint32_t last_row = p.first_row + p.row_count - 1;
-    if (task.purpose == Purpose::generate && complete) {
-      builder.step().logits.push_back(
-          sampling_request(last_row, task.options.sampling, vocabulary));
-    } else if (task.purpose == Purpose::evaluate) {
-      for (uint32_t row = task.all_logits ? p.first_row : last_row; row <= last_row; ++row) {
-        if (!task.all_logits && !complete) break;
-        LogitsRequest request;
-        request.row = row;
-        request.full = true;
-        builder.step().logits.push_back(request);
-      }
-    }
-    p.request_count = static_cast<uint32_t>(builder.step().logits.size()) - p.first_request;
+// Adds decoding sessions, or prompts, until `most` rows are taken in all; from index `first` on.
+void Context::choose_from(bool decoding, uint32_t most, uint64_t first,
+                          std::vector<Participant>& chosen) noexcept {
+  uint32_t taken = 0;
+  for (const Participant& p : chosen) taken += p.row_count;
+  for (size_t i = 0; i < active_.size() && taken < most; ++i) {
+    const SessionRef& session = active_[(first + i) % active_.size()];
+    if (!session->task || session->task->decoding != decoding) continue;
+    if (decoding && session->events.full()) continue;  // nobody reads: it pauses
+    const bool known =
+        std::ranges::any_of(chosen, [&](const Participant& p) { return p.session == session; });
+    if (known) continue;
+    attempt(
+        [&] {
+          Participant participant;
+          participant.session = session;
+          participant.row_count = plan_rows(*session, most - taken, participant.rows);
+          if (participant.row_count == 0) return;
+          chosen.push_back(std::move(participant));
+          taken += chosen.back().row_count;
+        },
+        [&](Status status, std::string_view message) { fail_session(*session, status, message); });
   }
+}
+
+// One step for all; leaves out, and fails, participants for which it cannot be written.
+Step Context::build(std::vector<Participant>& participants) {
+  StepBuilder builder(pool_->page_slots(), static_cast<uint32_t>(pool_->layout().groups.size()));
+  for (Participant& p : participants) {
+    const StepBuilder::Mark mark = builder.mark();
+    attempt([&] { add_to(builder, p); },
+            [&](Status status, std::string_view message) {
+              builder.rewind(mark);
+              p.row_count = 0;
+              fail_session(*p.session, status, message);
+            });
+  }
+  std::erase_if(participants, [](const Participant& p) { return p.row_count == 0; });
   return std::move(builder.step());
 }
 
-void Context::apply(std::vector<Participant>& participants, StepResult& result) {
+// Gives the participant's rows their blocks, writes its sequence and what it wants to know.
+void Context::add_to(StepBuilder& builder, Participant& p) {
+  SessionState& session = *p.session;
+  for (const SegmentRows& rows : p.rows) {
+    kv::Span& span = session.segments[rows.segment].span;
+    const uint64_t blocks = pool_->blocks_for(uint64_t{span.slots} + rows.count);
+    if (blocks > span.blocks.size()) span.reserve(blocks - span.blocks.size());
+    while (span.blocks.size() < blocks) span.append(take_block(session), 0);
+  }
+  p.first_row = builder.add_sequence(session.segments, p.rows);
+  std::vector<LogitsRequest>& wanted = builder.step().logits;
+  p.first_request = static_cast<uint32_t>(wanted.size());
+  Task& task = *session.task;
+  if (task.prompt_begun == Clock::time_point{}) task.prompt_begun = Clock::now();
+  const bool complete = pending_tokens(session) == p.row_count;
+  const uint32_t last_row = p.first_row + p.row_count - 1;
+  if (task.purpose == Purpose::generate && complete) {
+    wanted.push_back(
+        sampling_request(last_row, task.options.sampling, model_->hyperparameters().vocabulary));
+  } else if (task.purpose == Purpose::evaluate && (task.all_logits || complete)) {
+    for (uint32_t row = task.all_logits ? p.first_row : last_row; row <= last_row; ++row) {
+      LogitsRequest request;
+      request.row = row;
+      request.full = true;
+      wanted.push_back(request);
+    }
+  }
+  p.request_count = static_cast<uint32_t>(wanted.size()) - p.first_request;
+}
+
+// Runs the step; the lock is free meanwhile.
+void Context::compute(std::unique_lock<std::mutex>& guard, const Step& step, StepResult& result) {
+  struct Unlocked {
+    std::unique_lock<std::mutex>& guard;
+    explicit Unlocked(std::unique_lock<std::mutex>& g) : guard(g) { guard.unlock(); }
+    ~Unlocked() { guard.lock(); }
+  } unlocked(guard);
+  program_->plan(step);
+  program_->submit();
+  program_->wait(result);
+}
+
+void Context::apply(std::vector<Participant>& participants, StepResult& result) noexcept {
   for (Participant& p : participants) {
-    if (!p.session->task || p.session->closed) continue;
-    apply_to(p, result);
+    if (p.session->closed) continue;
+    attempt([&] { apply_to(p, result); },
+            [&](Status status, std::string_view message) {
+              fail_session(*p.session, status, message);
+            });
   }
 }
 
@@ -213,7 +223,7 @@ void Context::apply_to(Participant& p, StepResult& result) {
   switch (task.purpose) {
     case Purpose::encode:
       if (complete) {
-        finish_encode(session, Status::ok, "");
+        finish_encode(session, Status::ok);
         end_task(session);
       }
       break;
@@ -224,136 +234,41 @@ void Context::apply_to(Participant& p, StepResult& result) {
       if (complete) {
         task.first_token = Clock::now();
         fill_report(session);
-        session.ended_status = Status::ok;
+        session.ended = Event{};
         session.ended_logits = std::move(task.logits);
         end_task(session);
       }
       break;
     case Purpose::generate:
       if (!task.decoding && !(session.events.full() && !complete)) {
-        Event event;
-        event.kind = EventKind::progress;
-        event.processed = session.ready();
-        event.total = task.prompt_tokens;
-        session.events.push(std::move(event));
-        session.changed.notify_all();
-        events_.notify_all();
+        PreparedEvent event(1);
+        event.front().kind = EventKind::progress;
+        event.front().processed = session.ready();
+        event.front().total = task.prompt_tokens;
+        emit(session, std::move(event));
       }
       if (!logits.empty()) token_ready(session, logits.front());
       break;
   }
 }
 
-void Context::token_ready(SessionState& session, const LogitsResult& logits) {
-  Task& task = *session.task;
-  const text::Tokenizer& tokenizer = model_->tokenizer();
-  const Clock::time_point now = Clock::now();
-  const int32_t token = sample(logits, task.options.sampling, task.generated);
-  if (!task.decoding) {
-    task.decoding = true;
-    task.first_token = now;
-    fill_report(session);
+// A device that is lost takes all sessions along and stays lost.
+void Context::step_failed(const std::vector<Participant>& participants, Status status,
+                          std::string_view message) noexcept {
+  if (log_error_) {
+    attempt([&] { log_error_(std::string(message)); }, [](Status, std::string_view) {});
   }
-  session.report.generate_us = microseconds(task.first_token, now);
-  if (!task.options.ignore_end && tokenizer.is_end_of_generation(token)) {
-    finish(session, Finish::end);
+  if (status != Status::device_lost) {
+    for (const Participant& p : participants) fail_session(*p.session, status, message);
     return;
   }
-  append_tokens(session, std::span(&token, 1));
-  ++task.generated;
-  ++counts_.generated_tokens;
-  session.report.tokens_generated = task.generated;
-  const std::string bytes = tokenizer.decode(std::span(&token, 1), false);
-  text::StopMatcher::Output output = task.stops.push(task.decoder.push(bytes));
-  emit_text(session, output.text);
-  if (output.stopped) {
-    finish(session, Finish::stop);
-  } else if (task.generated == task.options.max_tokens) {
-    finish(session, Finish::length);
-  }
+  failure_ = status;
+  attempt([&] { failure_message_ = message; }, [](Status, std::string_view) {});
+  for (const SessionRef& session : active_) fail_session(*session, status, message);
 }
 
-void Context::emit_text(SessionState& session, const std::string& text) {
-  if (text.empty()) return;
-  Event event;
-  event.kind = EventKind::text;
-  event.text = text;
-  event.tokens = session.task->generated;
-  session.events.push(std::move(event));
-  session.changed.notify_all();
-  events_.notify_all();
-}
-
-// Ends the task with its last event.
-void Context::finish(SessionState& session, Finish finish) {
-  Task& task = *session.task;
-  if (task.purpose == Purpose::encode) {
-    fail_session(session, Status::cancelled, "the encoding was cancelled");
-    return;
-  }
-  if (task.purpose == Purpose::evaluate) {
-    fail_session(session, Status::cancelled, "the evaluation was cancelled");
-    return;
-  }
-  if (finish != Finish::stop) {
-    text::StopMatcher::Output output = task.stops.push(task.decoder.flush());
-    emit_text(session, output.text + task.stops.flush());
-  }
-  Event event;
-  event.kind = EventKind::done;
-  event.finish = finish;
-  event.tokens = task.generated;
-  session.events.push(std::move(event));
-  end_task(session);
-}
-
-// The session keeps what it has; tokens without KV are computed by its next task.
-void Context::fail_session(SessionState& session, Status status, const std::string& message) {
-  const Task& task = *session.task;
-  if (task.purpose == Purpose::encode) {
-    finish_encode(session, status, message);
-  } else if (task.purpose == Purpose::evaluate) {
-    session.ended_status = status;
-    session.ended_message = message;
-  } else {
-    Event event;
-    event.kind = EventKind::failed;
-    event.status = status;
-    event.text = message;
-    event.tokens = task.generated;
-    session.events.push(std::move(event));
-  }
-  end_task(session);
-}
-
-void Context::end_task(SessionState& session) {
-  const bool encode = session.task->purpose == Purpose::encode;
-  release_reservation(session);
-  session.task.reset();
-  if (encode || session.closed) {
-    unpin(session);
-    session.segments.clear();
-  }
-  session.changed.notify_all();
-  events_.notify_all();
-}
-
-// At the first token: where the prompt's tokens came from.
-void Context::fill_report(SessionState& session) {
-  const Task& task = *session.task;
-  Report& report = session.report;
-  report.tokens_exact = task.reused_exact;
-  report.tokens_approximate = task.reused_approximate;
-  report.tokens_computed = task.prompt_tokens - task.reused_exact - task.reused_approximate;
-  report.lookup_us = microseconds(task.begun, task.prompt_begun);
-  report.prompt_us = microseconds(task.prompt_begun, task.first_token);
-  report.first_token_us = microseconds(task.begun, task.first_token);
-  for (const Segment& segment : session.segments) {
-    for (const kv::BlockRef& block : segment.span.blocks) {
-      const bool shared = !segment.computed_here() || block.use_count() > 1;
-      (shared ? report.bytes_shared : report.bytes_private) += pool_->block_bytes();
-    }
-  }
+void Context::wake() {
+  work_.notify_all();
 }
 
 }  // namespace tessera::engine

@@ -13,6 +13,7 @@
 #include "runtime/engine/event.hpp"
 #include "runtime/engine/sampler.hpp"
 #include "runtime/engine/segment.hpp"
+#include "runtime/kv/prefix_cache.hpp"
 #include "runtime/text/stream_decoder.hpp"
 
 namespace tessera::engine {
@@ -62,7 +63,13 @@ enum class Purpose : uint8_t { generate, evaluate, encode };
 
 // What the session is doing now.
 struct Task {
-  Purpose purpose = Purpose::generate;
+  explicit Task(Purpose what) : purpose(what), last_event(1) {
+    last_event.front().text.reserve(kMessageBytes);
+  }
+  static constexpr size_t kMessageBytes = 512;
+
+  Purpose purpose;
+  PreparedEvent last_event;     // with room for a message: ending a task cannot fail
   GenerateOptions options;      // generate
   text::StreamDecoder decoder;  // generate
   text::StopMatcher stops{{}};  // generate
@@ -91,9 +98,8 @@ struct SessionState {
 
   // Where the session stands in the prefix tree: segments before prefix_segment are in it whole.
   uint32_t prefix_segment = 0;
-  uint64_t prefix_parent = 0;
-  uint32_t prefix_depth = 0;
-  bool prefix_open = true;  // false: the rest of this session is in no prefix run
+  kv::PrefixNode* prefix = nullptr;  // of whose holders the session is one; null: the root
+  bool prefix_open = true;           // false: the rest of this session is in no prefix run
 
   uint64_t ready_exact = 0;  // tokens with KV, by provenance
   uint64_t ready_approximate = 0;
@@ -102,10 +108,9 @@ struct SessionState {
   uint64_t reserved = 0;  // blocks promised to the task and not yet taken
   Report report;
   EventQueue events;
-  std::condition_variable changed;   // events, end of the task, closing
-  Status ended_status = Status::ok;  // evaluate, encode: how the last task ended
-  std::string ended_message;
-  std::vector<float> ended_logits;
+  std::condition_variable changed;  // events, end of the task, closing
+  Event ended;                      // evaluate: how it ended, `failed` or not
+  std::vector<float> ended_logits;  // evaluate
 
   std::atomic<bool> cancel_requested{false};  // set without the lock
   bool closed = false;

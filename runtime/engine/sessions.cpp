@@ -48,8 +48,7 @@ void Context::close_session(SessionState& session) noexcept {
   if (session.task) {
     wake();  // the engine lets go of it between steps
   } else {
-    unpin(session);
-    session.segments.clear();
+    drop_context(session);
   }
 }
 
@@ -70,16 +69,20 @@ void Context::check_room(const SessionState& session, uint64_t tokens) const {
   }
 }
 
+// If it throws, nothing changed.
 void Context::append_tokens(SessionState& session, std::span<const int32_t> tokens) {
   if (tokens.empty()) return;
   if (session.segments.empty() || session.segments.back().kind != SegmentKind::text) {
     Segment segment;
     segment.exact = session.segments.empty() || session.segments.back().exact;
     segment.span.logical_start = static_cast<int32_t>(session.tokens);
+    segment.tokens.assign(tokens.begin(), tokens.end());
     session.segments.push_back(std::move(segment));
+  } else {
+    std::vector<int32_t>& all = session.segments.back().tokens;
+    all.insert(all.end(), tokens.begin(), tokens.end());
   }
   Segment& segment = session.segments.back();
-  segment.tokens.insert(segment.tokens.end(), tokens.begin(), tokens.end());
   segment.length = static_cast<uint32_t>(segment.tokens.size());
   session.tokens += tokens.size();
 }
@@ -142,53 +145,8 @@ void Context::add_chunk(SessionState& session, const kv::CanonicalRef& chunk) {
       chunk);
 }
 
-// Takes what is ready, reserves the rest, hands the session to the engine; or throws and leaves it
-// without a task.
-void Context::begin(SessionState& session, Task task, uint64_t new_tokens) {
-  if (failure_ != Status::ok) fail(failure_, failure_message_);
-  session.cancel_requested = false;
-  task.begun = Clock::now();
-  task.prompt_tokens = session.tokens;
-  const bool match = !(task.purpose == Purpose::evaluate && task.all_logits);
-  session.task = std::move(task);
-  try {
-    session.task->reused_exact = session.ready_exact;
-    session.task->reused_approximate = session.ready_approximate;
-    attach_ready(session);
-    walk_prefix(session, match);
-    reopen_last_token(session);
-    const uint64_t own = own_need(session, new_tokens);
-    uint64_t need = own;
-    std::vector<const kv::Canonical*> counted;
-    for (const Segment& segment : session.segments) {
-      if (!segment.computed_here() && !segment.attached) {
-        need += encode_need(segment.canonical, counted);
-      }
-    }
-    check_available(need);
-    for (Segment& segment : session.segments) {
-      if (!segment.computed_here() && !segment.pinned) {
-        start_encode(segment.canonical);
-        ++segment.canonical->pins;
-        segment.pinned = true;
-      }
-    }
-    reserve(session, own);
-    const auto it = std::ranges::find_if(
-        sessions_, [&](const SessionRef& other) { return other.get() == &session; });
-    active_.push_back(*it);
-  } catch (...) {
-    release_reservation(session);
-    session.task.reset();
-    throw;
-  }
-  session.report = Report{};
-  wake();
-}
-
 void Context::generate(SessionState& session, const GenerateOptions& options) {
-  Task task;
-  task.purpose = Purpose::generate;
+  Task task(Purpose::generate);
   task.options = options;
   task.stops = text::StopMatcher(options.stops);
   std::lock_guard guard(lock_);
@@ -232,15 +190,14 @@ uint64_t Context::evaluate_size(SessionState& session, bool all) {
 }
 
 std::vector<float> Context::evaluate(SessionState& session, bool all) {
-  Task task;
-  task.purpose = Purpose::evaluate;
+  Task task(Purpose::evaluate);
   task.all_logits = all;
   std::unique_lock guard(lock_);
   check_idle(session);
   begin(session, std::move(task), 0);
   session.changed.wait(guard, [&] { return session.closed || !session.task; });
   if (session.closed) fail(Status::cancelled, "the session was destroyed while it was evaluated");
-  if (session.ended_status != Status::ok) fail(session.ended_status, session.ended_message);
+  if (session.ended.kind == EventKind::failed) fail(session.ended.status, session.ended.text);
   return std::move(session.ended_logits);
 }
 

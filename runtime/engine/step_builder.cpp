@@ -6,6 +6,26 @@ StepBuilder::StepBuilder(uint32_t page_slots, uint32_t layer_groups) : page_slot
   step_.page_tables.resize(layer_groups);
 }
 
+StepBuilder::Mark StepBuilder::mark() const noexcept {
+  return {step_.tokens.size(), step_.sequences.size(),      step_.spans.size(),
+          step_.masks.size(),  step_.slot_positions.size(), step_.logits.size()};
+}
+
+void StepBuilder::rewind(const Mark& mark) noexcept {
+  step_.tokens.resize(mark.rows);
+  step_.positions.resize(mark.rows);
+  step_.key_positions.resize(mark.rows);
+  step_.sequence_of.resize(mark.rows);
+  step_.store_entries.resize(mark.rows);
+  step_.store_slots.resize(mark.rows);
+  step_.sequences.resize(mark.sequences);
+  step_.spans.resize(mark.spans);
+  for (std::vector<uint32_t>& table : step_.page_tables) table.resize(mark.entries);
+  step_.masks.resize(mark.entries);
+  step_.slot_positions.resize(mark.slot_positions);
+  step_.logits.resize(mark.logits);
+}
+
 // Lays out the span with `extra` tokens more than are ready; returns its first page-table entry.
 uint32_t StepBuilder::add_span(const kv::Span& span, uint32_t extra) {
   const uint32_t first_entry = static_cast<uint32_t>(step_.masks.size());

@@ -19,6 +19,14 @@ class StepBuilder {
  public:
   StepBuilder(uint32_t page_slots, uint32_t layer_groups);
 
+  // Sizes of the step's lists at some time.
+  struct Mark {
+    size_t rows, sequences, spans, entries, slot_positions, logits;
+  };
+  Mark mark() const noexcept;
+  // Takes back all that was added since, what a call that threw left half done included.
+  void rewind(const Mark& mark) noexcept;
+
   // Adds a sequence: all spans that are ready, and rows for the pending tokens of some segments, in
   // order; their blocks are there. Returns the index of its first row.
   uint32_t add_sequence(std::span<const Segment> segments, std::span<const SegmentRows> rows);

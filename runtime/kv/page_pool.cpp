@@ -16,6 +16,7 @@ Block::~Block() {
 
 PagePool::PagePool(Backend& backend, KvLayout layout, uint64_t budget)
     : layout_(std::move(layout)) {
+  if (layout_.groups.empty()) fail(Status::invalid_argument, "the KV layout has no layer group");
   for (uint32_t g = 0; g < layout_.groups.size(); ++g) {
     block_bytes_ += backend.page_bytes(layout_, g);
   }

@@ -8,8 +8,9 @@ namespace tessera::kv {
 namespace {
 
 uint64_t hash_of(const PrefixKey& key) {
+  const uint64_t parent = key.parent ? key.parent->serial : 0;
   const uint64_t seed =
-      key.parent * 0x9E3779B97F4A7C15u + static_cast<uint64_t>(key.kind) + (key.canonical << 3);
+      parent * 0x9E3779B97F4A7C15u + static_cast<uint64_t>(key.kind) + (key.canonical << 3);
   return XXH3_64bits_withSeed(key.tokens.data(), key.tokens.size_bytes(), seed);
 }
 
@@ -31,8 +32,7 @@ PrefixNode* PrefixCache::find(const PrefixKey& key, uint64_t now) {
   return nullptr;
 }
 
-PrefixNode* PrefixCache::insert(const PrefixKey& key, BlockRef block, bool exact,
-                                uint32_t parent_depth, uint64_t now) {
+PrefixNode* PrefixCache::insert(const PrefixKey& key, BlockRef block, uint64_t now) {
   PrefixNode node;
   node.serial = ++last_serial_;
   node.parent = key.parent;
@@ -40,31 +40,35 @@ PrefixNode* PrefixCache::insert(const PrefixKey& key, BlockRef block, bool exact
   node.canonical = key.canonical;
   node.tokens.assign(key.tokens.begin(), key.tokens.end());
   node.block = std::move(block);
-  node.exact = exact;
-  node.depth = parent_depth + 1;
   node.last_use = now;
-  return &nodes_.emplace(hash_of(key), std::move(node))->second;
+  node.hash = hash_of(key);
+  PrefixNode* added = &nodes_.emplace(node.hash, std::move(node))->second;
+  if (added->parent) ++added->parent->holders;
+  return added;
 }
 
 uint64_t PrefixCache::evictable_blocks() const {
-  return static_cast<uint64_t>(std::ranges::count_if(
-      nodes_, [](const auto& item) { return item.second.block && item.second.evictable(); }));
+  return static_cast<uint64_t>(std::ranges::count_if(nodes_, [](const auto& item) {
+    return item.second.block && item.second.block.use_count() == 1;
+  }));
 }
 
 const PrefixNode* PrefixCache::oldest_evictable() const {
   const PrefixNode* best = nullptr;
   for (const auto& [hash, node] : nodes_) {
-    if (!node.evictable()) continue;
-    if (!best || node.last_use < best->last_use ||
-        (node.last_use == best->last_use && node.depth > best->depth)) {
-      best = &node;
-    }
+    if (node.evictable() && (!best || node.last_use < best->last_use)) best = &node;
   }
   return best;
 }
 
-void PrefixCache::erase(uint64_t serial) {
-  std::erase_if(nodes_, [&](const auto& item) { return item.second.serial == serial; });
+void PrefixCache::erase(const PrefixNode& node) noexcept {
+  const auto [first, last] = nodes_.equal_range(node.hash);
+  for (auto it = first; it != last; ++it) {
+    if (&it->second != &node) continue;
+    if (node.parent) --node.parent->holders;
+    nodes_.erase(it);
+    return;
+  }
 }
 
 }  // namespace tessera::kv

@@ -20,42 +20,44 @@ enum class PrefixKind : uint8_t {
   shared,       // a canonical text used as encoded; no block of its own
 };
 
+struct PrefixNode {
+  uint64_t serial = 0;           // never 0, never used twice
+  PrefixNode* parent = nullptr;  // null: the root
+  PrefixKind kind = PrefixKind::text;
+  uint64_t canonical = 0;
+  std::vector<int32_t> tokens;
+  BlockRef block;        // null for shared
+  uint32_t holders = 0;  // children, and sessions whose context has come just this far
+  uint64_t last_use = 0;
+  uint64_t hash = 0;  // of its key
+
+  bool evictable() const { return holders == 0 && (!block || block.use_count() == 1); }
+};
+
 struct PrefixKey {
-  uint64_t parent = 0;  // serial of the node before it; 0: the beginning
+  PrefixNode* parent = nullptr;  // the node before it; null: the root
   PrefixKind kind = PrefixKind::text;
   uint64_t canonical = 0;           // shared: serial of the canonical text
   std::span<const int32_t> tokens;  // others: the tokens in the block; fewer than P only where the
                                     // piece of context ends
 };
 
-struct PrefixNode {
-  uint64_t serial = 0;  // never 0, never used twice
-  uint64_t parent = 0;
-  PrefixKind kind = PrefixKind::text;
-  uint64_t canonical = 0;
-  std::vector<int32_t> tokens;
-  BlockRef block;      // null for shared
-  bool exact = true;   // nothing before it was approximate
-  uint32_t depth = 0;  // nodes from the root
-  uint64_t last_use = 0;
-
-  bool evictable() const { return !block || block.use_count() == 1; }
-};
-
-// Guarded by the context's lock. Node pointers are valid until the next insert or evict.
+// Guarded by the context's lock. A node stays where it is until it is erased, which happens only to
+// nodes without holders: no path is ever cut.
 class PrefixCache {
  public:
   // Null when unknown. Marks the node as used at `now`.
   PrefixNode* find(const PrefixKey& key, uint64_t now);
-  // Adds a node; `key` must not be known. `parent_depth` is 0 for a child of the root.
-  PrefixNode* insert(const PrefixKey& key, BlockRef block, bool exact, uint32_t parent_depth,
-                     uint64_t now);
+  // Adds a node; `key` must not be known. If it throws, nothing was added.
+  PrefixNode* insert(const PrefixKey& key, BlockRef block, uint64_t now);
 
+  // Blocks that only the cache holds: what erasing one evictable node after the other gives back,
+  // since whoever holds a node's block holds the blocks before it too.
   uint64_t evictable_blocks() const;
-  // The node to give up first: unused by sessions, longest unused, deepest. Null when none. It may
-  // hold no block.
+  // The node to give up first: the longest unused of those that nothing stands behind. Null when
+  // there is none. It may hold no block.
   const PrefixNode* oldest_evictable() const;
-  void erase(uint64_t serial);
+  void erase(const PrefixNode& node) noexcept;
   size_t size() const { return nodes_.size(); }
 
  private:

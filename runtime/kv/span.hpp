@@ -19,17 +19,29 @@ struct Span {
   std::vector<int32_t> positions;
 
   // Makes slots [slots, slots + count) valid; their blocks are there already.
-  void extend(uint32_t count, uint32_t page_slots) {
+  void extend(uint32_t count, uint32_t page_slots) noexcept {
     for (uint32_t i = 0; i < count; ++i, ++slots) {
       masks[slots / page_slots] |= uint64_t{1} << (slots % page_slots);
     }
   }
-  // Takes in a block of which the first `filled` slots are valid. Only behind full blocks.
+  // Room for `count` more blocks, so that taking them in cannot fail.
+  void reserve(size_t count) {
+    blocks.reserve(blocks.size() + count);
+    masks.reserve(masks.size() + count);
+  }
+  // Takes in a block of which the first `filled` slots (at most 64) are valid, or none yet. Only
+  // behind full blocks. If it throws, nothing changed.
   void append(BlockRef block, uint32_t filled) {
-    masks.resize(blocks.size());
+    if (blocks.size() == blocks.capacity()) blocks.reserve(2 * blocks.size() + 1);
     masks.push_back(filled == 64 ? ~uint64_t{0} : (uint64_t{1} << filled) - 1);
     blocks.push_back(std::move(block));
     slots += filled;
+  }
+  // Gives up all blocks behind the first `count`, and the slots behind the first `left`.
+  void shrink(size_t count, uint32_t left) noexcept {
+    blocks.resize(count);
+    masks.resize(count);
+    slots = left;
   }
 };
 

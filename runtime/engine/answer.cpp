@@ -1,0 +1,138 @@
+// An answer as it grows: the next token, its text, the events that tell of it and the end.
+#include <algorithm>
+
+#include "runtime/engine/context.hpp"
+#include "runtime/text/utf8.hpp"
+
+namespace tessera::engine {
+namespace {
+
+uint64_t microseconds(Clock::time_point from, Clock::time_point to) {
+  return static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::microseconds>(to - from).count());
+}
+
+PreparedEvent text_event(std::string text, uint64_t tokens) {
+  PreparedEvent event(1);
+  event.front().kind = EventKind::text;
+  event.front().text = std::move(text);
+  event.front().tokens = tokens;
+  return event;
+}
+
+}  // namespace
+
+// If it throws, the token is not part of the session.
+void Context::token_ready(SessionState& session, const LogitsResult& logits) {
+  Task& task = *session.task;
+  const text::Tokenizer& tokenizer = model_->tokenizer();
+  const Clock::time_point now = Clock::now();
+  const int32_t token = sample(logits, task.options.sampling, task.generated);
+  if (!task.decoding) {
+    task.decoding = true;
+    task.first_token = now;
+    fill_report(session);
+  }
+  session.report.generate_us = microseconds(task.first_token, now);
+  if (!task.options.ignore_end && tokenizer.is_end_of_generation(token)) {
+    finish(session, Finish::end);
+    return;
+  }
+  const std::string bytes = tokenizer.decode(std::span(&token, 1), false);
+  text::StopMatcher::Output output = task.stops.push(task.decoder.push(bytes));
+  PreparedEvent event = text_event(std::move(output.text), task.generated + 1);
+  append_tokens(session, std::span(&token, 1));
+  ++task.generated;
+  ++counts_.generated_tokens;
+  session.report.tokens_generated = task.generated;
+  if (!event.front().text.empty()) emit(session, std::move(event));
+  if (output.stopped) {
+    finish(session, Finish::stop);
+  } else if (task.generated == task.options.max_tokens) {
+    finish(session, Finish::length);
+  }
+}
+
+void Context::emit(SessionState& session, PreparedEvent event) noexcept {
+  session.events.push(std::move(event));
+  session.changed.notify_all();
+  events_.notify_all();
+}
+
+// Ends the task with its last event.
+void Context::finish(SessionState& session, Finish finish) {
+  Task& task = *session.task;
+  if (task.purpose != Purpose::generate) {
+    fail_session(session, Status::cancelled,
+                 task.purpose == Purpose::encode ? "the encoding was cancelled"
+                                                 : "the evaluation was cancelled");
+    return;
+  }
+  if (finish != Finish::stop) {
+    text::StopMatcher::Output output = task.stops.push(task.decoder.flush());
+    PreparedEvent rest = text_event(output.text + task.stops.flush(), task.generated);
+    if (!rest.front().text.empty()) emit(session, std::move(rest));
+  }
+  Event& event = task.last_event.front();
+  event.kind = EventKind::done;
+  event.finish = finish;
+  event.tokens = task.generated;
+  session.events.push(std::move(task.last_event));
+  end_task(session);
+}
+
+// The session keeps what it has; tokens without KV are computed by its next task. Nothing where no
+// task is under way.
+void Context::fail_session(SessionState& session, Status status,
+                           std::string_view message) noexcept {
+  if (!session.task) return;
+  Task& task = *session.task;
+  Event& event = task.last_event.front();
+  event.kind = EventKind::failed;
+  event.status = status;
+  event.tokens = task.generated;
+  message = message.substr(0, event.text.capacity());
+  event.text.assign(message.substr(0, text::utf8_complete_prefix(message)));
+  switch (task.purpose) {
+    case Purpose::encode:
+      finish_encode(session, status);
+      break;
+    case Purpose::evaluate:
+      session.ended = std::move(event);
+      break;
+    case Purpose::generate:
+      session.events.push(std::move(task.last_event));
+      break;
+  }
+  end_task(session);
+}
+
+void Context::end_task(SessionState& session) noexcept {
+  const bool encode = session.task->purpose == Purpose::encode;
+  release_reservation(session);
+  session.task.reset();
+  if (encode || session.closed) drop_context(session);
+  unsettled_ = true;
+  session.changed.notify_all();
+  events_.notify_all();
+}
+
+// At the first token: where the prompt's tokens came from.
+void Context::fill_report(SessionState& session) noexcept {
+  const Task& task = *session.task;
+  Report& report = session.report;
+  report.tokens_exact = task.reused_exact;
+  report.tokens_approximate = task.reused_approximate;
+  report.tokens_computed = task.prompt_tokens - task.reused_exact - task.reused_approximate;
+  report.lookup_us = microseconds(task.begun, task.prompt_begun);
+  report.prompt_us = microseconds(task.prompt_begun, task.first_token);
+  report.first_token_us = microseconds(task.begun, task.first_token);
+  for (const Segment& segment : session.segments) {
+    for (const kv::BlockRef& block : segment.span.blocks) {
+      const bool shared = !segment.computed_here() || block.use_count() > 1;
+      (shared ? report.bytes_shared : report.bytes_private) += pool_->block_bytes();
+    }
+  }
+}
+
+}  // namespace tessera::engine

@@ -1,0 +1,184 @@
+// What a session takes instead of computing it, and what it leaves for others.
+#include <algorithm>
+
+#include "runtime/engine/context.hpp"
+
+namespace tessera::engine {
+
+// Takes the KV of canonical texts that are ready.
+void Context::attach_ready(SessionState& session) {
+  const uint32_t page_slots = pool_->page_slots();
+  for (Segment& segment : session.segments) {
+    if (segment.computed_here() || segment.attached) continue;
+    kv::Canonical& text = *segment.canonical;
+    if (text.state != kv::CanonicalState::ready) continue;
+    segment.span.reserve(text.blocks.size());
+    for (uint32_t at = 0, b = 0; at < segment.length; at += page_slots, ++b) {
+      segment.span.append(text.blocks[b], std::min(page_slots, segment.length - at));
+    }
+    segment.attached = true;
+    if (!segment.pinned) {
+      ++text.pins;
+      segment.pinned = true;
+    }
+    ++text.uses;
+    text.last_use = ++clock_;
+    (segment.exact ? session.ready_exact : session.ready_approximate) += segment.length;
+    if (session.task->purpose != Purpose::encode) {
+      Task& task = *session.task;
+      (segment.exact ? task.reused_exact : task.reused_approximate) += segment.length;
+      counts_.shared_tokens += segment.length;
+    }
+  }
+}
+
+// Moves the session along the prefix tree: publishes blocks that it has computed and, with `match`,
+// takes blocks that others have.
+void Context::walk_prefix(SessionState& session, bool match) {
+  while (session.prefix_open && session.prefix_segment < session.segments.size()) {
+    const bool last = session.prefix_segment + 1 == session.segments.size();
+    Segment& segment = session.segments[session.prefix_segment];
+    if (!segment.computed_here()) {
+      if (!segment.attached) return;
+      stand_on(
+          session,
+          edge({session.prefix, kv::PrefixKind::shared, segment.canonical->serial, {}}, nullptr));
+    } else {
+      const bool closed = !last || segment.kind != SegmentKind::text;
+      publish_blocks(session, segment, closed);
+      while (match && match_block(session, segment, last)) {
+      }
+      const bool whole = segment.published == pool_->blocks_for(segment.length);
+      if (segment.pending() > 0 || !closed || !whole) return;
+    }
+    ++session.prefix_segment;
+  }
+}
+
+namespace {
+
+kv::PrefixKey block_key(const SessionState& session, const Segment& segment, uint32_t page_slots,
+                        uint32_t tokens) {
+  kv::PrefixKey key;
+  key.parent = session.prefix;
+  key.kind = segment.kind == SegmentKind::text ? kv::PrefixKind::text
+             : segment.published == 0          ? kv::PrefixKind::chunk_first
+                                               : kv::PrefixKind::chunk_next;
+  key.tokens = std::span(segment.tokens).subspan(segment.published * page_slots, tokens);
+  return key;
+}
+
+}  // namespace
+
+void Context::publish_blocks(SessionState& session, Segment& segment, bool closed) {
+  const uint32_t page_slots = pool_->page_slots();
+  while (true) {
+    const uint32_t first = segment.published * page_slots;
+    if (first >= segment.span.slots) return;
+    const uint32_t tokens = std::min(page_slots, segment.span.slots - first);
+    if (tokens < page_slots && !(closed && segment.pending() == 0)) return;
+    kv::BlockRef& block = segment.span.blocks[segment.published];
+    kv::PrefixNode* node = edge(block_key(session, segment, page_slots, tokens), block);
+    // Where another session was first, its block serves both: the same tokens behind the same
+    // context. So whoever stands on a node holds the blocks of the whole path.
+    block = node->block;
+    stand_on(session, node);
+    ++segment.published;
+  }
+}
+
+bool Context::match_block(SessionState& session, Segment& segment, bool last_segment) {
+  const uint32_t page_slots = pool_->page_slots();
+  const uint32_t pending = segment.pending();
+  // At a page boundary, with no page of its own begun.
+  if (pending == 0 || segment.span.slots != segment.published * page_slots ||
+      segment.span.blocks.size() != segment.published) {
+    return false;
+  }
+  const uint32_t tokens = std::min(page_slots, pending);
+  const bool closed = !last_segment || segment.kind != SegmentKind::text;
+  if (tokens < page_slots && !closed) return false;
+  if (last_segment && tokens == pending) return false;  // the last token's logits are wanted
+  kv::PrefixNode* node = prefixes_.find(block_key(session, segment, page_slots, tokens), ++clock_);
+  if (!node) return false;
+  segment.span.append(node->block, tokens);
+  ++segment.published;
+  stand_on(session, node);
+  (segment.exact ? session.ready_exact : session.ready_approximate) += tokens;
+  Task& task = *session.task;
+  (segment.exact ? task.reused_exact : task.reused_approximate) += tokens;
+  counts_.prefix_tokens += tokens;
+  // A block that was promised is not needed any more; this one is no longer there for others.
+  if (session.reserved > 0) {
+    --session.reserved;
+    --reserved_;
+  }
+  return true;
+}
+
+// One edge of the prefix tree, known or new.
+kv::PrefixNode* Context::edge(const kv::PrefixKey& key, const kv::BlockRef& block) {
+  kv::PrefixNode* node = prefixes_.find(key, ++clock_);
+  return node ? node : prefixes_.insert(key, block, clock_);
+}
+
+void Context::stand_on(SessionState& session, kv::PrefixNode* node) noexcept {
+  if (node) ++node->holders;
+  if (session.prefix) --session.prefix->holders;
+  session.prefix = node;
+}
+
+// Whether the last token, once all is ready, will need a page of its own to be computed again:
+// reopen_last_token.
+bool Context::needs_private_tail(const SessionState& session) {
+  const Segment& last = session.segments.back();
+  if (!last.computed_here()) return true;
+  return last.pending() == 0 && last.span.blocks.back().use_count() > 1;
+}
+
+// Where every token has its KV, nothing would be computed and there would be no logits: takes the
+// last token out again. A page that others may read is never written, so there the token gets a
+// page of its own and hides its slot of the shared one. If it throws, nothing changed.
+void Context::reopen_last_token(SessionState& session) {
+  for (const Segment& segment : session.segments) {
+    if (segment.pending() > 0) return;
+  }
+  const uint32_t page_slots = pool_->page_slots();
+  const bool own_page = !needs_private_tail(session);
+  Segment tail;
+  if (!own_page) {
+    const Segment& last = session.segments.back();
+    tail.kind = SegmentKind::recomputed;
+    tail.canonical = last.canonical;
+    tail.exact = last.exact;
+    tail.tokens = {last.computed_here() ? last.tokens.back() : last.canonical->tokens.back()};
+    tail.length = 1;
+    tail.span.logical_start = last.span.logical_start + static_cast<int32_t>(last.length - 1);
+    tail.span.frame_start = last.span.frame_start;
+    session.segments.reserve(session.segments.size() + 1);
+  }
+
+  // Nothing fails from here on.
+  Segment& last = session.segments.back();
+  --(last.exact ? session.ready_exact : session.ready_approximate);
+  Task& task = *session.task;
+  uint64_t& reused = last.exact ? task.reused_exact : task.reused_approximate;
+  if (reused > 0) --reused;
+  const uint32_t slot = last.length - 1;
+  last.span.masks.back() &= ~(uint64_t{1} << (slot % page_slots));
+  --last.span.slots;
+  if (own_page) return;
+
+  session.prefix_open = false;
+  stand_on(session, nullptr);
+  last.length = slot;
+  if (last.computed_here()) last.tokens.pop_back();
+  if (slot % page_slots == 0) last.span.shrink(last.span.blocks.size() - 1, slot);
+  if (last.length == 0) {
+    if (last.pinned) --last.canonical->pins;
+    session.segments.pop_back();
+  }
+  session.segments.push_back(std::move(tail));
+}
+
+}  // namespace tessera::engine
