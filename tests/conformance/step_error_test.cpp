@@ -138,7 +138,7 @@ TEST_P(StepErrorConformance, Graphs) {
        [](Graph& g, WeightSource&) {
          std::get<NormQkv>(g.ops[1]).wk = std::get<NormQkv>(g.ops[1]).wq;
        }},
-      {"wv", [](Graph& g, WeightSource&) { std::get<NormQkv>(g.ops[1]).wv = nullptr; }},
+      {"weight", [](Graph& g, WeightSource&) { std::get<NormQkv>(g.ops[1]).wv = nullptr; }},
       {"epsilon", [](Graph& g, WeightSource&) { std::get<NormQkv>(g.ops[1]).epsilon = NAN; }},
       {"shape", [](Graph& g, WeightSource&) { std::get<NormQkv>(g.ops[1]).shape.kv_heads = 0; }},
       {"shape", [](Graph& g, WeightSource&) { std::get<NormQkv>(g.ops[1]).shape.heads = 3; }},
