@@ -49,6 +49,11 @@ RopeScaling read_rope_scaling(const gguf::Reader& reader, const Hyperparameters&
     if (s.original_context == 0) {
       fail(Status::corrupt_file, reader.path() + ": key " + key + " is 0, must be positive");
     }
+    if (h.rope_base <= 1) {
+      fail(Status::corrupt_file, reader.path() + ": key " + prefix + "freq_base is " +
+                                     std::to_string(h.rope_base) +
+                                     ", must be greater than 1 for YaRN");
+    }
     s.attention_factor = positive(reader, prefix + "scaling.attn_factor", 1.0);
     s.beta_fast = positive(reader, prefix + "scaling.yarn_beta_fast", 32.0);
     s.beta_slow = positive(reader, prefix + "scaling.yarn_beta_slow", 1.0);
