@@ -46,7 +46,8 @@ std::string backend_of(const std::string& device) {
 
 void print_header(const tsr::ModelInfo& info, const Options& options) {
   if (options.json) return;
-  std::printf("%s, median of %u\n", common::describe(info).c_str(), options.repetitions);
+  std::printf("%s, median of %u\n", common::describe(options.model, info).c_str(),
+              options.repetitions);
   std::printf("%7s  %-14s %12s %10s %10s\n", "threads", "test", "tokens/s", "min", "max");
 }
 
@@ -55,11 +56,16 @@ void print_row(const Row& row, const tsr::ModelInfo& info, const Options& option
   const auto [least, most] = std::minmax_element(row.speeds.begin(), row.speeds.end());
   const std::string name = bench::test_name(row.test);
   if (options.json) {
-    const nlohmann::json object = {
-        {"backend", backend_of(info.device)}, {"device", info.device},  {"model", info.name},
-        {"weights", info.weight_type},        {"threads", row.threads}, {"test", name},
-        {"tokens_per_second", middle},        {"min", *least},          {"max", *most},
-        {"repetitions", row.speeds.size()}};
+    const nlohmann::json object = {{"backend", backend_of(info.device)},
+                                   {"device", info.device},
+                                   {"model", common::model_name(options.model)},
+                                   {"weights", info.weight_type},
+                                   {"threads", row.threads},
+                                   {"test", name},
+                                   {"tokens_per_second", middle},
+                                   {"min", *least},
+                                   {"max", *most},
+                                   {"repetitions", row.speeds.size()}};
     std::puts(object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
   } else {
     std::printf("%7u  %-14s %12.1f %10.1f %10.1f\n", row.threads, name.c_str(), middle, *least,

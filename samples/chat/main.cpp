@@ -74,7 +74,8 @@ int chat_loop(const Options& options) {
 
   const bool terminal = isatty(STDIN_FILENO) != 0;
   if (terminal)
-    std::cerr << common::describe(model.info()) << ". /help lists the commands, Ctrl-D leaves.\n";
+    std::cerr << common::describe(options.model, model.info())
+              << ". /help lists the commands, Ctrl-D leaves.\n";
   common::Interrupt interrupt;
   chat::LineReader reader;
   std::string line;

@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <map>
 
 namespace common {
@@ -78,12 +79,16 @@ tsr::ContextOptions context_options(const ModelOptions& options) {
   return context;
 }
 
-std::string describe(const tsr::ModelInfo& info) {
+std::string model_name(const ModelOptions& options) {
+  const std::filesystem::path path(options.model);
+  return (path.extension() == ".gguf" ? path.stem() : path.filename()).string();
+}
+
+std::string describe(const ModelOptions& options, const tsr::ModelInfo& info) {
   char parameters[64];
   std::snprintf(parameters, sizeof parameters, ", %.1f M parameters, ",
                 static_cast<double>(info.parameters) / 1e6);
-  const std::string name = info.name[0] ? info.name : info.architecture;
-  return name + parameters + info.weight_type + ", on " + info.device;
+  return model_name(options) + parameters + info.weight_type + ", on " + info.device;
 }
 
 int run(const char* program, const std::function<int()>& body) {

@@ -32,8 +32,11 @@ tsr::Model load_model(const tsr::Runtime& runtime, const ModelOptions& options);
 // Options of a context: KV type, budget and threads from the command line.
 tsr::ContextOptions context_options(const ModelOptions& options);
 
-// "SmolLM2 135M Instruct, 134.5 M parameters, Q4_1, on cpu".
-std::string describe(const tsr::ModelInfo& info);
+// The file's name without folder and ".gguf"; the name inside many files is of little use.
+std::string model_name(const ModelOptions& options);
+
+// "SmolLM2-135M-Instruct-Q4_1, 134.5 M parameters, Q4_1, on cpu".
+std::string describe(const ModelOptions& options, const tsr::ModelInfo& info);
 
 // Runs `body`, which returns the program's exit status. What it throws is written to standard error
 // as "program: message"; then the status is 1.

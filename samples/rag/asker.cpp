@@ -3,17 +3,16 @@
 namespace rag {
 namespace {
 
-constexpr std::string_view kSystem =
-    "You answer questions from the documents that the user gives you. You are brief, and you say "
-    "only what the documents say.";
-
 // Every session begins with this; the library computes it once and encodes passages behind it.
 std::string anchor_of(const tsr::Model& model) {
   const tsr::ModelInfo info = model.info();
   if (!info.chat)
     throw tsr::Exception(TSR_UNSUPPORTED,
                          std::string("this model cannot chat: ") + info.chat_template);
-  return model.chat_format({tsr::Message(TSR_ROLE_SYSTEM, kSystem)}, TSR_ROLE_USER);
+  // The system message that the model was trained with serves small models best.
+  std::string system = model.chat_default_system();
+  if (system.empty()) system = "You are a helpful assistant.";
+  return model.chat_format({tsr::Message(TSR_ROLE_SYSTEM, system)}, TSR_ROLE_USER);
 }
 
 tsr::Context make_context(const tsr::Model& model, const common::ModelOptions& options) {
@@ -33,7 +32,7 @@ Asker::Asker(const tsr::Model& model, const common::ModelOptions& options, tsr_r
 // prompt: only so is it the same chunk in the next one. Its KV is computed when a session needs it,
 // so that one behind `repair full`, which recomputes all, costs nothing here.
 const tsr::Chunk& Asker::chunk_of(const Hit& passage) {
-  const std::string text = "Document: " + passage.name + "\n" + passage.text + "\n\n";
+  const std::string text = "From \"" + passage.name + "\":\n" + passage.text + "\n\n";
   const auto found = chunks_.find(text);
   if (found != chunks_.end()) return found->second;
   tsr::ChunkOptions options;
@@ -51,7 +50,7 @@ common::Answer Asker::ask(const std::string& question, const std::vector<Hit>& p
   // The best passage stands last, next to the question.
   for (auto passage = passages.rbegin(); passage != passages.rend(); ++passage)
     session.add_chunk(chunk_of(*passage));
-  session.add_text("Question: " + question);
+  session.add_text("Answer in one sentence, from the texts above: " + question);
   session.close_role(TSR_ROLE_USER);
   session.open_role(TSR_ROLE_ASSISTANT);
   common::Answer answer = common::stream_answer(session, generate_, interrupt, on_text);
