@@ -1,4 +1,5 @@
-// The suite on the test backend `remote`, which also watches that the rules of backend.hpp are kept.
+// The suite on the test backend `remote`, which also watches that the rules of backend.hpp are
+// kept.
 #include <cstdio>
 
 #include "backends/remote/remote.hpp"
