@@ -77,8 +77,9 @@ std::string page_layout_name(const KvLayout& layout) {
     if (i == 0) {
       name += std::string(type_name(layout.type)) + "/p" + std::to_string(layout.page_slots);
     }
-    name += "/" + std::to_string(g.layers.size()) + "x" + std::to_string(g.kv_heads) + "x" +
-            std::to_string(g.head_dim);
+    name.append("/").append(std::to_string(g.layers.size()));
+    name.append("x").append(std::to_string(g.kv_heads));
+    name.append("x").append(std::to_string(g.head_dim));
   }
   return name;
 }
