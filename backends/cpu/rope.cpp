@@ -1,6 +1,7 @@
 #include "backends/cpu/rope.hpp"
 
 #include <cmath>
+#include <utility>
 
 namespace tessera::cpu {
 namespace {
@@ -25,12 +26,13 @@ const RopeTable::Angle* RopeTable::coarse(int64_t index) {
   const auto it = coarse_.find(index);
   if (it != coarse_.end()) return it->second.data();
   if (coarse_.size() >= kMaxCoarse) coarse_.clear();
-  std::vector<Angle>& angles = coarse_[index];
+  std::vector<Angle> angles;  // whole before it is kept: memory may run out
+  angles.reserve(frequencies_.size());
   for (const double frequency : frequencies_) {
     const double angle = static_cast<double>(index * kFine) * frequency;
     angles.push_back({std::cos(angle), std::sin(angle)});
   }
-  return angles.data();
+  return coarse_.emplace(index, std::move(angles)).first->second.data();
 }
 
 void RopeTable::fill(int64_t position, float* out) {
