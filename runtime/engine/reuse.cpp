@@ -128,7 +128,7 @@ void Context::stand_on(SessionState& session, kv::PrefixNode* node) noexcept {
   session.prefix = node;
 }
 
-// Whether the last token, once all is ready, will need a page of its own to be computed again:
+// Whether the last token, once it is ready, will need a page of its own to be computed again:
 // reopen_last_token.
 bool Context::needs_private_tail(const SessionState& session) {
   const Segment& last = session.segments.back();
@@ -136,13 +136,11 @@ bool Context::needs_private_tail(const SessionState& session) {
   return last.pending() == 0 && last.span.blocks.back().use_count() > 1;
 }
 
-// Where every token has its KV, nothing would be computed and there would be no logits: takes the
-// last token out again. A page that others may read is never written, so there the token gets a
-// page of its own and hides its slot of the shared one. If it throws, nothing changed.
+// The last token is always computed, for its logits: where it has its KV already, this takes it out
+// again. A page that others may read is never written, so there the token gets a page of its own
+// and hides its slot of the shared one. If it throws, nothing changed.
 void Context::reopen_last_token(SessionState& session) {
-  for (const Segment& segment : session.segments) {
-    if (segment.pending() > 0) return;
-  }
+  if (session.segments.back().pending() > 0) return;
   const uint32_t page_slots = pool_->page_slots();
   const bool own_page = !needs_private_tail(session);
   Segment tail;

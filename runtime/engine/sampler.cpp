@@ -74,7 +74,10 @@ int32_t sample(const LogitsResult& logits, const Sampling& sampling, uint64_t in
   std::vector<Candidate> candidates;
   const double scale = 1.0 / static_cast<double>(sampling.temperature);
   if (!logits.full.empty()) {
-    const double largest = *std::ranges::max_element(logits.full);
+    double largest = -INFINITY;  // NaN is not larger than anything
+    for (const float logit : logits.full) {
+      if (logit > largest) largest = logit;
+    }
     candidates.reserve(logits.full.size());
     for (size_t t = 0; t < logits.full.size(); ++t) {
       const double weight = std::exp((logits.full[t] - largest) * scale);

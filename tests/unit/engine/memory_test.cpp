@@ -1,0 +1,283 @@
+// Host memory runs out at every allocation that a request makes, on the engine's thread or the
+// caller's. A program of its own: it replaces operator new.
+#include <atomic>
+#include <cstdlib>
+#include <iostream>
+#include <new>
+
+#include "tests/unit/engine/fixture.hpp"
+
+namespace {
+
+std::atomic<int64_t> g_before{-1};  // allocations that still succeed; negative: no fault
+std::atomic<int64_t> g_length{0};   // how many fail then
+std::atomic<int64_t> g_failed{0};
+
+bool allocation_fails() {
+  if (g_before.load(std::memory_order_relaxed) < 0) return false;
+  const int64_t left = g_before.fetch_sub(1);
+  if (left > 0) return false;
+  if (left < 0) return false;  // another thread was quicker
+  ++g_failed;
+  if (--g_length > 0) g_before = 0;
+  return true;
+}
+
+void* allocate(std::size_t size) {
+  if (allocation_fails()) throw std::bad_alloc();
+  if (void* memory = std::malloc(size ? size : 1)) return memory;
+  throw std::bad_alloc();
+}
+
+void* allocate(std::size_t size, std::align_val_t alignment) {
+  if (allocation_fails()) throw std::bad_alloc();
+  const auto align = static_cast<std::size_t>(alignment);
+  if (void* memory = std::aligned_alloc(align, (size + align - 1) / align * align)) return memory;
+  throw std::bad_alloc();
+}
+
+}  // namespace
+
+void* operator new(std::size_t size) {
+  return allocate(size);
+}
+void* operator new[](std::size_t size) {
+  return allocate(size);
+}
+void* operator new(std::size_t size, std::align_val_t alignment) {
+  return allocate(size, alignment);
+}
+void* operator new[](std::size_t size, std::align_val_t alignment) {
+  return allocate(size, alignment);
+}
+void operator delete(void* memory) noexcept {
+  std::free(memory);
+}
+void operator delete[](void* memory) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, std::size_t) noexcept {
+  std::free(memory);
+}
+void operator delete[](void* memory, std::size_t) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, std::align_val_t) noexcept {
+  std::free(memory);
+}
+void operator delete[](void* memory, std::align_val_t) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
+  std::free(memory);
+}
+void operator delete[](void* memory, std::size_t, std::align_val_t) noexcept {
+  std::free(memory);
+}
+
+namespace tessera::test {
+namespace {
+
+constexpr uint32_t kNewTokens = 10;
+
+// What a request ended with. Filled without an allocation of its own.
+struct Outcome {
+  tsr_status started = TSR_OK;  // of tsr_session_generate
+  tsr_status status = TSR_OK;   // of a FAILED event
+  tsr_finish finish = TSR_FINISH_NONE;
+  uint64_t tokens = 0;
+  int silent = 0;   // calls that failed without a message
+  int strange = 0;  // calls that failed otherwise than for memory
+};
+
+Outcome request(tsr_session session) {
+  Outcome outcome;
+  const auto note = [&](tsr_status status) {
+    if (status == TSR_OK) return;
+    outcome.silent += tsr_last_error()[0] == '\0';
+    outcome.strange += status != TSR_OUT_OF_HOST_MEMORY;
+  };
+  tsr_generate_options options{};
+  options.struct_size = sizeof options;
+  options.max_tokens = kNewTokens;
+  options.flags = TSR_GENERATE_IGNORE_END;
+  tsr_text stop{"\x01\x02 a stop that never comes", TSR_NUL_TERMINATED};
+  options.stops = &stop;
+  options.stop_count = 1;
+  outcome.started = tsr_session_generate(session, &options);
+  note(outcome.started);
+  if (outcome.started != TSR_OK) return outcome;
+  while (true) {
+    tsr_event event{};
+    event.struct_size = sizeof event;
+    const tsr_status status = tsr_session_next(session, TSR_WAIT_FOREVER, &event);
+    note(status);
+    if (status != TSR_OK) continue;  // the event is still there
+    if (event.kind == TSR_EVENT_FAILED) {
+      outcome.status = event.status;
+      outcome.silent += event.text_length == 0;
+      return outcome;
+    }
+    if (event.kind == TSR_EVENT_DONE) {
+      outcome.finish = event.finish;
+      outcome.tokens = event.tokens;
+      return outcome;
+    }
+    if (event.kind == TSR_EVENT_NONE) {
+      ++outcome.strange;
+      return outcome;
+    }
+  }
+}
+
+// The same for a chunk that is encoded, waited for and evaluated.
+Outcome chunk_request(tsr_context context, tsr_session session, std::vector<float>& row) {
+  Outcome outcome;
+  const auto keep = [&](tsr_status status) {
+    outcome.started = status;
+    if (status == TSR_OK) return true;
+    outcome.silent += tsr_last_error()[0] == '\0';
+    outcome.strange += status != TSR_OUT_OF_HOST_MEMORY;
+    return false;
+  };
+  tsr_chunk chunk = nullptr;
+  uint64_t count = 0;
+  if (keep(tsr_chunk_create_text(context, "0123456789", 10, nullptr, &chunk)) &&
+      keep(tsr_chunk_wait(chunk, TSR_WAIT_FOREVER)) &&
+      keep(tsr_session_add_chunk(session, chunk))) {
+    keep(tsr_session_evaluate(session, TSR_LOGITS_LAST, row.data(), row.size(), &count));
+  }
+  tsr_chunk_destroy(chunk);
+  return outcome;
+}
+
+class HostMemory : public EngineTest {
+ protected:
+  // Puts the next request of `session` together.
+  using Setup = void (*)(const tsr::Context& context, tsr::Session& session);
+
+  static tsr::ContextOptions options() {
+    tsr::ContextOptions options = small(64);
+    static const std::string anchor = "<|im_start|>anchor";
+    options.set_anchor(anchor);
+    return options;
+  }
+
+  // Fails `length` allocations from the n-th on, for every `stride`-th n.
+  void run(Setup setup, int64_t length, int64_t stride) {
+    std::vector<int32_t> wanted;
+    {
+      const tsr::Context context = this->context(options());
+      tsr::Session session(context);
+      setup(context, session);
+      EXPECT_EQ(request(session.get()).finish, TSR_FINISH_LENGTH);
+      wanted = session.tokens();
+    }
+    int64_t n = 0;
+    int failed = 0;
+    for (; !HasFailure(); n += stride) {
+      SCOPED_TRACE("allocation " + std::to_string(n));
+      const tsr::Context context = this->context(options());
+      tsr::Session session(context);
+      setup(context, session);
+      g_length = length;
+      g_failed = 0;
+      g_before = n;
+      const Outcome outcome = request(session.get());
+      g_before = -1;
+      const bool fired = g_failed > 0;
+      EXPECT_EQ(outcome.silent, 0);
+      EXPECT_EQ(outcome.strange, 0);
+      if (outcome.started == TSR_OK && outcome.status == TSR_OK) {
+        EXPECT_EQ(outcome.finish, TSR_FINISH_LENGTH);
+        EXPECT_EQ(outcome.tokens, kNewTokens);
+      } else {
+        ++failed;
+        EXPECT_TRUE(outcome.started == TSR_OUT_OF_HOST_MEMORY ||
+                    outcome.status == TSR_OUT_OF_HOST_MEMORY)
+            << tsr_status_name(outcome.status);
+      }
+      // The session goes on where it stood, with the same answer.
+      expect_idle(context);
+      const uint64_t left = wanted.size() - session.info().tokens;
+      if (left > 0) generate(session, greedy(static_cast<uint32_t>(left)));
+      EXPECT_EQ(session.tokens(), wanted);
+      session.reset();
+      expect_only_caches(context);
+      if (!fired) break;
+    }
+    EXPECT_GT(failed, 30) << "of " << n << " allocations";
+    std::cout << n << " allocations, " << failed << " requests failed\n";
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Devices, HostMemory, testing::Values("cpu"));
+
+void text_only(const tsr::Context&, tsr::Session& session) {
+  session.add_text(digits(20, 1));
+}
+
+void chunks_and_text(const tsr::Context& context, tsr::Session& session) {
+  tsr::ChunkOptions lazy;
+  lazy.flags = TSR_CHUNK_LAZY;
+  const tsr::Chunk ready(context, digits(9, 2)), absent(context, digits(12, 3), lazy);
+  EXPECT_TRUE(ready.wait());
+  session.add_anchor();
+  session.add_chunk(ready);
+  session.add_text("x");
+  session.add_chunk(absent);
+  session.add_text("?");
+}
+
+void chunk_last(const tsr::Context& context, tsr::Session& session) {
+  const tsr::Chunk ready(context, digits(16, 2));
+  EXPECT_TRUE(ready.wait());
+  session.add_anchor();
+  session.add_chunk(ready);
+}
+
+// The second session of two that begin alike, after an evaluation, with pages to take over.
+void prefix_and_turns(const tsr::Context& context, tsr::Session& session) {
+  tsr::Session first(context);
+  first.add_text(digits(40, 4));
+  first.evaluate();
+  session.add_text(digits(40, 4).substr(0, 24));
+  session.evaluate();
+}
+
+TEST_P(HostMemory, RunsOutOnce) {
+  for (const Setup setup : {text_only, chunks_and_text, chunk_last, prefix_and_turns}) {
+    run(setup, 1, 1);
+  }
+}
+
+TEST_P(HostMemory, RunsOutForAChunk) {
+  std::vector<float> row(model().info().vocabulary);
+  int64_t n = 0;
+  for (; !HasFailure(); ++n) {
+    SCOPED_TRACE("allocation " + std::to_string(n));
+    const tsr::Context context = this->context(options());
+    tsr::Session session(context);
+    session.add_anchor();
+    g_length = 1;
+    g_failed = 0;
+    g_before = n;
+    const Outcome outcome = chunk_request(context.get(), session.get(), row);
+    g_before = -1;
+    EXPECT_EQ(outcome.silent + outcome.strange, 0);
+    expect_idle(context);
+    EXPECT_EQ(session.evaluate().size(), row.size());
+    session.reset();
+    expect_only_caches(context);
+    if (g_failed == 0) break;
+  }
+  EXPECT_GT(n, 100);
+}
+
+TEST_P(HostMemory, RunsOutAndStaysOut) {
+  for (const Setup setup : {text_only, chunks_and_text, chunk_last, prefix_and_turns}) {
+    run(setup, INT64_MAX, 3);
+  }
+}
+
+}  // namespace
+}  // namespace tessera::test

@@ -1,0 +1,165 @@
+// The sampler against a naive oracle that sorts all tokens.
+#include "runtime/engine/sampler.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "backends/error.hpp"
+#include "tests/fuzz/random.hpp"
+
+namespace tessera::engine {
+namespace {
+
+constexpr uint32_t kVocabulary = 40;
+
+// What a backend returns for the request.
+LogitsResult answer(const std::vector<float>& logits, const LogitsRequest& request) {
+  LogitsResult result;
+  for (size_t t = 0; t < logits.size(); ++t) {
+    result.top.push_back({static_cast<int32_t>(t), logits[t]});
+  }
+  std::stable_sort(result.top.begin(), result.top.end(),
+                   [](const TokenLogit& a, const TokenLogit& b) { return a.logit > b.logit; });
+  result.top.resize(request.top_k);
+  if (request.full) result.full = logits;
+  return result;
+}
+
+int32_t draw(const std::vector<float>& logits, const Sampling& sampling, uint64_t index) {
+  const LogitsRequest request = sampling_request(0, sampling, static_cast<uint32_t>(logits.size()));
+  return sample(answer(logits, request), sampling, index);
+}
+
+// Probability of each token: temperature, then the k likeliest, then the smallest set of likeliest
+// ones that reaches top_p, then those with at least min_p of the likeliest one's probability.
+std::vector<double> oracle(const std::vector<float>& logits, const Sampling& s) {
+  std::vector<size_t> order(logits.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return logits[a] > logits[b]; });
+  if (s.top_k > 0 && s.top_k < order.size()) order.resize(s.top_k);
+  const double largest = logits[order[0]];
+  std::vector<double> weights;
+  double total = 0;
+  for (const size_t t : order) {
+    weights.push_back(std::exp((logits[t] - largest) / s.temperature));
+    total += weights.back();
+  }
+  std::vector<double> kept(logits.size(), 0.0);
+  double reached = 0, sum = 0;
+  for (size_t i = 0; i < order.size(); ++i) {
+    if (s.top_p < 1 && reached >= s.top_p * total) break;
+    reached += weights[i];
+    if (weights[i] < s.min_p * weights[0]) continue;
+    kept[order[i]] = weights[i];
+    sum += weights[i];
+  }
+  for (double& k : kept) k /= sum;
+  return kept;
+}
+
+std::vector<float> some_logits(uint64_t seed) {
+  test::Random random(seed);
+  std::vector<float> logits(kVocabulary);
+  for (float& l : logits) l = static_cast<float>(random.below(1000)) / 150.0f - 3;
+  return logits;
+}
+
+TEST(Sampler, DrawsTheOraclesDistribution) {
+  const Sampling cases[] = {
+      {.temperature = 1},
+      {.temperature = 0.5f},
+      {.temperature = 2},
+      {.temperature = 1, .top_k = 5},
+      {.temperature = 1, .top_k = 1000},
+      {.temperature = 1, .top_p = 0.6f},
+      {.temperature = 1.5f, .top_p = 0.05f},
+      {.temperature = 1, .min_p = 0.2f},
+      {.temperature = 1, .min_p = 1},
+      {.temperature = 1.3f, .top_k = 12, .top_p = 0.8f, .min_p = 0.1f},
+  };
+  constexpr int kDraws = 20'000;
+  uint64_t seed = 1;
+  for (Sampling sampling : cases) {
+    sampling.seed = ++seed;
+    const std::vector<float> logits = some_logits(seed);
+    const std::vector<double> wanted = oracle(logits, sampling);
+    std::vector<int> counts(kVocabulary, 0);
+    for (int i = 0; i < kDraws; ++i) {
+      ++counts[static_cast<size_t>(draw(logits, sampling, static_cast<uint64_t>(i)))];
+    }
+    for (uint32_t t = 0; t < kVocabulary; ++t) {
+      if (wanted[t] == 0) {
+        EXPECT_EQ(counts[t], 0) << "token " << t << " is cut off, case " << seed;
+        continue;
+      }
+      const double deviation = std::sqrt(wanted[t] * (1 - wanted[t]) / kDraws);
+      EXPECT_NEAR(counts[t] / double{kDraws}, wanted[t], 5 * deviation + 1e-9)
+          << "token " << t << ", case " << seed;
+    }
+  }
+}
+
+TEST(Sampler, GreedyTakesTheLikeliestAndTheLowestOfEquals) {
+  std::vector<float> logits = some_logits(7);
+  logits[11] = logits[30] = 50;
+  for (uint64_t i = 0; i < 5; ++i) EXPECT_EQ(draw(logits, {.seed = i}, i), 11);
+  EXPECT_EQ(sampling_request(3, {}, kVocabulary).row, 3u);
+  EXPECT_FALSE(sampling_request(3, {}, kVocabulary).full) << "one token is enough";
+}
+
+TEST(Sampler, ADrawDependsOnSeedAndIndexAlone) {
+  const std::vector<float> logits = some_logits(3);
+  const Sampling a{.temperature = 1, .seed = 5}, b{.temperature = 1, .seed = 6};
+  int differ = 0, repeat = 0;
+  for (uint64_t i = 0; i < 200; ++i) {
+    EXPECT_EQ(draw(logits, a, i), draw(logits, a, i));
+    differ += draw(logits, a, i) != draw(logits, b, i);
+    repeat += draw(logits, a, i) == draw(logits, a, i + 1);
+  }
+  EXPECT_GT(differ, 100);
+  EXPECT_LT(repeat, 100);
+}
+
+// A temperature near 0 is nearly greedy, a large one nearly uniform; neither overflows.
+TEST(Sampler, ExtremeTemperatures) {
+  const std::vector<float> logits = some_logits(4);
+  const int32_t likeliest = draw(logits, {}, 0);
+  const float tiny = std::numeric_limits<float>::denorm_min();
+  for (uint64_t i = 0; i < 50; ++i) {
+    EXPECT_EQ(draw(logits, {.temperature = tiny, .seed = 1}, i), likeliest);
+  }
+  std::vector<int> counts(kVocabulary, 0);
+  for (uint64_t i = 0; i < 4000; ++i) {
+    ++counts[static_cast<size_t>(draw(logits, {.temperature = 1000, .seed = 1}, i))];
+  }
+  EXPECT_GT(*std::ranges::min_element(counts), 50);
+}
+
+TEST(Sampler, LogitsThatAreNoNumbersAreAnError) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const float bad : {nan, infinity, -infinity}) {
+    const std::vector<float> logits(kVocabulary, bad);
+    for (const Sampling& sampling :
+         {Sampling{}, Sampling{.temperature = 1}, Sampling{.temperature = 1, .top_k = 4},
+          Sampling{.temperature = 1, .top_p = 0.5f}}) {
+      try {
+        draw(logits, sampling, 0);
+        ADD_FAILURE() << "no error";
+      } catch (const Error& error) {
+        EXPECT_EQ(error.status(), Status::corrupt_file);
+      }
+    }
+  }
+  // One bad token among good ones is never drawn.
+  std::vector<float> logits = some_logits(5);
+  logits[9] = nan;
+  for (uint64_t i = 0; i < 200; ++i) EXPECT_NE(draw(logits, {.temperature = 1}, i), 9);
+}
+
+}  // namespace
+}  // namespace tessera::engine

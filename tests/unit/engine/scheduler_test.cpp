@@ -1,0 +1,178 @@
+// Many sessions at once.
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "tests/unit/engine/fixture.hpp"
+
+namespace tessera::test {
+namespace {
+
+class Scheduler : public EngineTest {};
+TESSERA_ON_EACH_DEVICE(Scheduler);
+
+// A prompt of its own kind for each i: plain text, a chunk in front or in between, several turns.
+void fill(const tsr::Context& context, tsr::Session& session, uint64_t i) {
+  if (i % 4 == 1) session.add_chunk(tsr::Chunk(context, digits(10 + i % 3, 1)));
+  session.add_text(digits(1 + i * 7 % 45, i));
+  if (i % 4 == 2) {
+    session.add_chunk(tsr::Chunk(context, digits(20, i % 2)));
+    session.add_text("?");
+  }
+}
+
+tsr::GenerateOptions options_of(uint64_t i) {
+  return i % 3 == 0 ? greedy(5 + i % 9) : drawn(5 + i % 9, i);
+}
+
+TEST_P(Scheduler, SixtyFourAtOnceEachAsIfAlone) {
+  constexpr uint64_t kSessions = 64;
+  std::vector<std::vector<int32_t>> alone;
+  {
+    const tsr::Context context = this->context(small(2048));
+    for (uint64_t i = 0; i < kSessions; ++i) {
+      tsr::Session session(context);
+      fill(context, session, i);
+      generate(session, options_of(i));
+      alone.push_back(session.tokens());
+    }
+  }
+  for (const uint32_t step : {1u, 16u, 40u}) {
+    tsr::ContextOptions options = small(2048);
+    options.max_step_tokens = step;
+    const tsr::Context context = this->context(options);
+    std::vector<tsr::Session> sessions;
+    for (uint64_t i = 0; i < kSessions; ++i) {
+      sessions.emplace_back(context);
+      fill(context, sessions.back(), i);
+    }
+    for (uint64_t i = 0; i < kSessions; ++i) sessions[i].generate(options_of(i));
+    for (uint64_t i = 0; i < kSessions; ++i) {
+      EXPECT_EQ(read(sessions[i]).status, TSR_OK);
+      EXPECT_EQ(sessions[i].tokens(), alone[i]) << i << ", steps of " << step;
+    }
+    expect_idle(context);
+    sessions.clear();
+    expect_only_caches(context);
+  }
+}
+
+// While a long prompt is computed an answer goes on, at least every other step.
+TEST_P(Scheduler, ALongPromptDoesNotStarveAnswers) {
+  for (const uint32_t step : {1u, 2u, 8u}) {
+    tsr::ContextOptions options = small();
+    options.max_step_tokens = step;
+    const tsr::Context context = this->context(options);
+    tsr::SessionOptions wide;
+    wide.event_capacity = 1000;
+    tsr::Session answering(context, wide), prompting(context);
+    answering.add_text("a");
+    answering.generate(greedy(100));
+    prompting.add_text(digits(900, 1));
+    prompting.generate(greedy(1));
+    EXPECT_EQ(read(prompting).tokens, 1u);
+    EXPECT_GE(engine::ContextProbe(context.get()).tokens_of_sessions()[0], 1 + 50u)
+        << "in at least 112 steps of " << step;
+    EXPECT_EQ(read(answering).tokens, 100u);
+    expect_idle(context);
+  }
+}
+
+// The other way about: answers without end do not keep a prompt from being computed, even where a
+// step has one row only, and take turns.
+TEST_P(Scheduler, AnswersDoNotStarveAPrompt) {
+  for (const uint32_t step : {1u, 2u, 3u}) {
+    tsr::ContextOptions options = small(4096);
+    options.max_step_tokens = step;
+    const tsr::Context context = this->context(options);
+    tsr::SessionOptions wide;
+    wide.event_capacity = 10'000;
+    std::vector<tsr::Session> answering;
+    for (uint64_t i = 0; i < 3; ++i) {
+      answering.emplace_back(context, wide);
+      answering.back().add_text(digits(3, i));
+    }
+    for (tsr::Session& session : answering) session.generate(greedy(8000));
+    tsr::Session prompting(context);
+    prompting.add_text(digits(200, 9));
+    prompting.generate(greedy(1));
+    EXPECT_EQ(read(prompting).tokens, 1u);
+    std::vector<uint64_t> tokens = engine::ContextProbe(context.get()).tokens_of_sessions();
+    for (tsr::Session& session : answering) session.cancel();
+    for (tsr::Session& session : answering) EXPECT_EQ(read(session).finish, TSR_FINISH_CANCELLED);
+    tokens.pop_back();
+    const auto [least, most] = std::ranges::minmax(tokens);
+    EXPECT_GT(least, 3 + 10u) << "an answer waited, steps of " << step;
+    EXPECT_LT(most, 8000u) << "the prompt waited for the answers, steps of " << step;
+    EXPECT_LE(most, 2 * least + 20) << "answers do not take turns, steps of " << step;
+  }
+}
+
+TEST_P(Scheduler, AFullEventQueuePausesItsSessionOnly) {
+  const tsr::Context context = this->context();
+  tsr::SessionOptions narrow;
+  narrow.event_capacity = 1;
+  tsr::Session unread(context, narrow), other(context);
+  unread.add_text("unread");
+  unread.generate(drawn(50, 1));
+  for (int i = 0; i < 3; ++i) {
+    other.add_text("other");
+    EXPECT_EQ(generate(other, greedy(40)).size(), 40u);
+  }
+  EXPECT_EQ(unread.info().generating, 1);
+  const uint64_t waiting = unread.info().tokens;
+  EXPECT_LT(waiting, 20u) << "it went on although nobody reads";
+  const tsr::Metrics m = context.metrics();
+  EXPECT_GT(m.pages_reserved, 0u);
+  EXPECT_EQ(read(unread).tokens, 50u);
+  expect_idle(context);
+}
+
+TEST_P(Scheduler, WaitSeesEverySession) {
+  const tsr::Context context = this->context();
+  EXPECT_EQ(context.wait(0), nullptr);
+  std::vector<tsr::Session> sessions;
+  std::map<tsr_session, uint64_t> left;  // tokens still to come
+  for (uint64_t i = 0; i < 9; ++i) {
+    sessions.emplace_back(context);
+    sessions.back().add_text(digits(4 + i, i));
+  }
+  for (tsr::Session& session : sessions) {
+    session.generate(greedy(10));
+    left[session.get()] = 10;
+  }
+  std::set<tsr_session> done;
+  while (done.size() < sessions.size()) {
+    const tsr_session ready = context.wait(60'000);
+    ASSERT_NE(ready, nullptr);
+    ASSERT_TRUE(left.contains(ready)) << "not one of our sessions";
+    ASSERT_FALSE(done.contains(ready)) << "nothing is left to read";
+    tsr::Event event;
+    ASSERT_EQ(tsr_session_next(ready, 0, &event), TSR_OK) << tsr_last_error();
+    ASSERT_NE(event.kind, TSR_EVENT_NONE);
+    if (event.kind == TSR_EVENT_DONE) {
+      EXPECT_EQ(event.tokens, 10u);
+      done.insert(ready);
+    }
+  }
+  EXPECT_EQ(context.wait(0), nullptr);
+}
+
+// A session whose reader is slow does not hide the others from the waiter.
+TEST_P(Scheduler, WaitTakesTurns) {
+  const tsr::Context context = this->context();
+  std::vector<tsr::Session> sessions;
+  for (uint64_t i = 0; i < 4; ++i) {
+    sessions.emplace_back(context);
+    sessions.back().add_text(digits(4, i));
+    sessions.back().generate(greedy(2));
+  }
+  wait_until_idle(context);
+  std::set<tsr_session> seen;
+  for (int i = 0; i < 4; ++i) seen.insert(context.wait(0));
+  EXPECT_EQ(seen.size(), 4u);
+  for (tsr::Session& session : sessions) read(session);
+}
+
+}  // namespace
+}  // namespace tessera::test
