@@ -20,19 +20,34 @@ std::string place(const Hit& hit) {
          " to " + std::to_string(hit.end);
 }
 
+// Lines and runs of spaces become one space: an excerpt stands on one line.
+std::string one_line(std::string_view text) {
+  std::string line;
+  for (const char c : text) {
+    const bool space = c == ' ' || c == '\t' || c == '\r' || c == '\n';
+    if (!space)
+      line += c;
+    else if (!line.empty() && line.back() != ' ')
+      line += ' ';
+  }
+  return line;
+}
+
 // Numbers are given here, once; nothing else counts passages.
 void print_sources(const std::vector<Hit>& hits) {
   std::cout << "Sources\n";
   for (std::size_t i = 0; i < hits.size(); ++i) {
     char score[32];
     std::snprintf(score, sizeof score, "%.2f", hits[i].score);
-    std::cout << "  [" << i + 1 << "] " << place(hits[i]) << ", score " << score << '\n';
+    std::cout << "  [" << i + 1 << "] " << place(hits[i]) << ", score " << score << "\n      "
+              << one_line(hits[i].excerpt) << '\n';
   }
 }
 
 nlohmann::json source_json(const Hit& hit, std::size_t number) {
-  return {{"number", number},   {"file", hit.path}, {"name", hit.name},   {"line", hit.line},
-          {"begin", hit.begin}, {"end", hit.end},   {"score", hit.score}, {"text", hit.text}};
+  return {{"number", number},   {"file", hit.path},       {"name", hit.name},
+          {"line", hit.line},   {"begin", hit.begin},     {"end", hit.end},
+          {"score", hit.score}, {"excerpt", hit.excerpt}, {"text", hit.text}};
 }
 
 void print_json(const nlohmann::json& row) {

@@ -137,15 +137,16 @@ std::vector<Hit> Library::search(const std::string& expression, std::uint32_t li
   if (expression.empty()) return hits;
   // bm25() is smaller for better matches; a word in the file's name counts half.
   Statement find = database_.prepare(
-      "SELECT f.path, f.name, t.body, p.first, p.past, p.line, -bm25(passage_text, 0.5, 1, 1) AS s "
+      "SELECT f.path, f.name, t.body, snippet(passage_text, 1, '', '', '...', 20), "
+      "p.first, p.past, p.line, -bm25(passage_text, 0.5, 1, 1) AS s "
       "FROM passage_text t JOIN passages p ON p.id = t.rowid JOIN files f ON f.id = p.file "
       "WHERE passage_text MATCH ? ORDER BY s DESC, p.id LIMIT ?");
   find.bind(1, expression).bind(2, static_cast<std::int64_t>(limit));
   while (find.step())
-    hits.push_back({find.text(0), find.text(1), find.text(2),
-                    static_cast<std::uint64_t>(find.integer(3)),
+    hits.push_back({find.text(0), find.text(1), find.text(2), find.text(3),
                     static_cast<std::uint64_t>(find.integer(4)),
-                    static_cast<std::uint32_t>(find.integer(5)), find.real(6)});
+                    static_cast<std::uint64_t>(find.integer(5)),
+                    static_cast<std::uint32_t>(find.integer(6)), find.real(7)});
   return hits;
 }
 

@@ -24,6 +24,7 @@ struct Hit {
   std::string path;  // absolute
   std::string name;  // relative to the folder that was indexed
   std::string text;
+  std::string excerpt;    // about twenty words of text around those that were searched for
   std::uint64_t begin{};  // bytes into the file
   std::uint64_t end{};
   std::uint32_t line{};  // of the first byte, from 1

@@ -75,7 +75,7 @@ expect 0 '0 indexed, 2 unchanged' \
 expect 2 'matches' "$rag" ask "zyzzyva?" --library "$work/l.db" --model "$work/none.gguf"
 question="When was the lighthouse of Cape Wrath built?"
 for repair in none full; do
-  expect 0 '1828.*\[1\] lighthouse\.txt, line 1.*first token' \
+  expect 0 '1828.*\[1\] lighthouse\.txt, line 1.*built in 1828.*first token' \
     "$rag" ask "$question" --repair $repair --library "$work/l.db" --model "$model"
 done
 expect 0 '"answer":".*1828.*"tokens_approximate":0,' \
