@@ -1,4 +1,4 @@
-"""The llama family in plain numpy, in float64, from a GGUF file: what the library is checked against.
+"""The llama family in plain numpy and float64, from a GGUF file: what the library is checked by.
 
 Written from the model's definition, for reading rather than speed:
     x      = embedding[token]

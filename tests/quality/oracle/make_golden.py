@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Writes golden files: what the oracle (llama.py) says of a GGUF model.
 
-    make_golden.py text MODEL.gguf OUT.bin     a model with a smollm tokenizer: 3 texts of 512 tokens
-                                               and 20 greedy continuations (needs PyPI tokenizers)
+    make_golden.py text MODEL.gguf OUT.bin     a model with a smollm tokenizer: 3 texts of 512
+                                               tokens and 20 greedy continuations (needs PyPI
+                                               tokenizers)
     make_golden.py random OUT_FOLDER MODEL...  any models: random ids, all logits kept
 
 Arrays of a golden file:
@@ -11,7 +12,7 @@ Arrays of a golden file:
     text<i>.rows, .logits             logits [rows, vocabulary] at these positions
     probes, text<i>.probe_logits      logits of these ids at every position (text only)
     text<i>.top_ids, .top_logits      the five largest at every position (text only)
-    greedy<i>.prompt, .tokens, .gaps  a continuation and the distance of its token to the second best
+    greedy<i>.prompt, .tokens, .gaps  a continuation; how far each token leads the second best
 """
 
 import argparse
