@@ -10,7 +10,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr uint64_t kLong = 3000;  // tokens; some hundred milliseconds in small steps
+constexpr uint64_t kLong = 2000;  // tokens; some hundred milliseconds in steps of one
 
 class Cancel : public EngineTest {
  protected:
@@ -26,7 +26,7 @@ class Cancel : public EngineTest {
   }
   static tsr::ContextOptions small_steps() {
     tsr::ContextOptions options = small(1024);
-    options.max_step_tokens = 2;
+    options.max_step_tokens = 1;
     return options;
   }
 };

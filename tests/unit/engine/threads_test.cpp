@@ -39,14 +39,18 @@ class Worker {
     std::atomic<tsr_session>& place = shared_.sessions[random_.below(shared_.sessions.size())];
     const tsr_session session = place.load();
     switch (random_.below(14)) {
-      case 0:
-        return create_session(place);
+      case 0:  // sessions live long enough to answer now and then
+        if (session == nullptr || random_.one_in(40)) create_session(place);
+        return;
       case 1:
-        return tsr_session_destroy(place.exchange(nullptr));
+        if (random_.one_in(40)) tsr_session_destroy(place.exchange(nullptr));
+        return;
       case 2:
-        return create_chunk();
+        if (random_.one_in(5)) create_chunk();
+        return;
       case 3:
-        return tsr_chunk_destroy(chunk_place().exchange(nullptr));
+        if (random_.one_in(20)) tsr_chunk_destroy(chunk_place().exchange(nullptr));
+        return;
       case 4:
         return check(tsr_session_add_chunk(session, chunk_place().load()));
       case 5:
@@ -55,7 +59,8 @@ class Worker {
       case 7:
         return generate(session);
       case 8:
-        return check(tsr_session_cancel(session));
+        if (random_.one_in(4)) check(tsr_session_cancel(session));
+        return;
       case 9: {
         tsr::SessionInfo info;
         return check(tsr_session_get_info(session, &info));
