@@ -1,7 +1,6 @@
 # What `cmake --install` puts into a prefix: the library, its header, the programs, and two ways to
 # find them: find_package(Tessera) with the target Tessera::tessera, and pkg-config's tessera.pc.
 # Nothing in them names the prefix, so the folder may be moved.
-include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 install(TARGETS tessera EXPORT TesseraTargets

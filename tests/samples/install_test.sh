@@ -6,7 +6,14 @@ source=$1 build=$2 model=$3
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-cmake --install "$build" --prefix "$work/installed" >/dev/null
+fail() {
+  echo "FAILED: $*"
+  exit 1
+}
+# Shows the output of a command only if it fails.
+quietly() { "$@" >"$work/log" 2>&1 || { cat "$work/log"; fail "$*"; }; }
+
+quietly cmake --install "$build" --prefix "$work/installed"
 mv "$work/installed" "$work/moved" # nothing may depend on the prefix it was installed to
 
 mkdir "$work/project"
@@ -18,8 +25,9 @@ find_package(Tessera 0.1 REQUIRED)
 add_executable(hello hello.c)
 target_link_libraries(hello PRIVATE Tessera::tessera)
 END
-cmake -S "$work/project" -B "$work/project/build" -G Ninja -DCMAKE_PREFIX_PATH="$work/moved" >/dev/null
-cmake --build "$work/project/build" >/dev/null
+quietly cmake -S "$work/project" -B "$work/project/build" -G Ninja \
+  -DCMAKE_PREFIX_PATH="$work/moved"
+quietly cmake --build "$work/project/build"
 
 pc=$(find "$work/moved" -name tessera.pc)
 flags=$(PKG_CONFIG_PATH=$(dirname "$pc") pkg-config --cflags --libs tessera)
@@ -27,10 +35,6 @@ libdir=$(dirname "$(find "$work/moved" -name libtessera.so)")
 # shellcheck disable=SC2086 # flags is a list
 cc -std=c99 "$source/samples/hello/hello.c" $flags -Wl,-rpath,"$libdir" -o "$work/hello_pc"
 
-fail() {
-  echo "FAILED: $*"
-  exit 1
-}
 for program in "$work/project/build/hello" "$work/hello_pc"; do
   answer=$("$program" "$model" "What is the capital of France?") || fail "$program"
   [[ $answer == *Paris* ]] || fail "$program answers: $answer"
