@@ -96,8 +96,6 @@ bool Context::match_block(SessionState& session, Segment& segment, bool last_seg
     return false;
   }
   const uint32_t tokens = std::min(page_slots, pending);
-  const bool closed = !last_segment || segment.kind != SegmentKind::text;
-  if (tokens < page_slots && !closed) return false;
   if (last_segment && tokens == pending) return false;  // the last token's logits are wanted
   kv::PrefixNode* node = prefixes_.find(block_key(session, segment, page_slots, tokens), ++clock_);
   if (!node) return false;

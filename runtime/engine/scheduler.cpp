@@ -240,7 +240,7 @@ void Context::apply_to(Participant& p, StepResult& result) {
       }
       break;
     case Purpose::generate:
-      if (!task.decoding && !(session.events.full() && !complete)) {
+      if (!task.decoding) {  // replaces what nobody has read yet
         PreparedEvent event(1);
         event.front().kind = EventKind::progress;
         event.front().processed = session.ready();

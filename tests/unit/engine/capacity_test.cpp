@@ -124,8 +124,8 @@ TEST_P(Capacity, ARefusedRequestLetsGoOfPrefixRuns) {
   EXPECT_EQ(generate(refused, greedy(1)).size(), 1u);
 }
 
-// Two sessions compute the same text; what one takes from the other it does not need to reserve.
-TEST_P(Capacity, RunsTakenOnTheWayReleaseTheirReservation) {
+// Two sessions compute the same text at the same time, with hardly room for both.
+TEST_P(Capacity, SessionsThatComputeTheSame) {
   tsr::ContextOptions options = small(12);
   options.max_step_tokens = 8;
   const tsr::Context context = this->context(options);
@@ -140,6 +140,38 @@ TEST_P(Capacity, RunsTakenOnTheWayReleaseTheirReservation) {
     for (tsr::Session* session : {&a, &b, &c}) EXPECT_EQ(read(*session).status, TSR_OK);
     expect_idle(context);
   }
+}
+
+// A run that can be taken only when the chunk in front of it has come back: then what was reserved
+// to compute it is free for others.
+TEST_P(Capacity, RunsTakenOnTheWayReleaseTheirReservation) {
+  const tsr::Context context = this->context(small(11));
+  const tsr::Chunk chunk(context, digits(16, 1));
+  const auto ask = [&](tsr::Session& session, uint32_t tokens) {
+    session.add_chunk(chunk);
+    session.add_text(digits(33, 2));
+    session.generate(greedy(tokens));
+  };
+  {
+    tsr::Session first(context);
+    ask(first, 1);
+    read(first);
+  }
+  {
+    tsr::Session large(context);  // 6 pages, 5 are free: the chunk goes, its run stays
+    large.add_text(digits(41, 3));
+    generate(large, greedy(7));
+  }
+  ASSERT_EQ(chunk.info().state, TSR_CHUNK_ABSENT);
+  tsr::SessionOptions narrow;
+  narrow.event_capacity = 1;
+  tsr::Session session(context, narrow);
+  ask(session, 7);
+  EXPECT_EQ(session.next()->kind, TSR_EVENT_PROGRESS);
+  EXPECT_EQ(session.report().tokens_computed, 1u);
+  EXPECT_EQ(context.metrics().pages_reserved, 0u) << "33 and 7 tokens fill 5 pages, 4 were taken";
+  EXPECT_EQ(engine::ContextProbe(context.get()).check(), "");
+  read(session);
 }
 
 TEST_P(Capacity, EvictsTheLongestUnused) {

@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <set>
 
+#include "tests/fuzz/temp_folder.hpp"
+#include "tests/fuzz/tiny_model.hpp"
 #include "tests/unit/engine/fixture.hpp"
 
 namespace tessera::test {
@@ -88,6 +90,34 @@ TEST_P(Chunks, OtherPlacesAreApproximate) {
   EXPECT_EQ(whole.report().tokens_approximate, 0u);
   expect_report(whole, whole.info().tokens);
   EXPECT_EQ(shared.tokens(), whole.tokens());
+}
+
+// In a model of one layer keys and values depend on token and position alone, so that a chunk is
+// the same wherever it stands: any difference would be one of position.
+TEST_P(Chunks, KeysTurnWithTheirPlace) {
+  const TempFolder folder;
+  TinyModel tiny;
+  tiny.layers = 1;
+  write_tiny_model(folder.file("one_layer.gguf"), tiny);
+  const tsr::Model model = load_model(GetParam(), folder.file("one_layer.gguf"));
+  tsr::ContextOptions options = small();
+  options.kv_type = TSR_KV_F32;
+  options.set_anchor(kAnchor);
+  options.set_primer("primer");
+  const tsr::Context context(model, options);
+  const tsr::Chunk a(context, digits(20, 1)), b(context, digits(13, 2));
+  for (const uint64_t front : {0u, 1u, 8u, 300u}) {
+    tsr::Session shared(context), whole(context, full());
+    for (tsr::Session* session : {&shared, &whole}) {
+      session->add_anchor();
+      session->add_text(digits(front, 3));
+      session->add_chunk(a);
+      session->add_chunk(b);
+      session->add_text("then?");
+    }
+    EXPECT_LT(largest_difference(shared.evaluate(), whole.evaluate()), 1e-4f) << front;
+    EXPECT_EQ(shared.report().tokens_approximate, 33u);
+  }
 }
 
 TEST_P(Chunks, WithoutAnchorAChunkIsExactAtTheBeginning) {

@@ -36,13 +36,13 @@ const std::string& model_path() {
   return path;
 }
 
-tsr::Model load_model(const std::string& device) {
+tsr::Model load_model(const std::string& device, const std::string& path) {
   remote::register_remote_provider();
   const tsr::Runtime runtime;
   tsr::ModelOptions options;
   options.device = device.data();
   options.device_length = device.size();
-  return tsr::Model(runtime, model_path(), options);
+  return tsr::Model(runtime, path, options);
 }
 
 std::string digits(uint64_t count, uint64_t seed) {

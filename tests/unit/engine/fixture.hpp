@@ -18,8 +18,8 @@ inline constexpr uint64_t kTokenBytes = 2 * 2 * 2 * 16 * 2;
 // Path of the tiny model, written at the first call.
 const std::string& model_path();
 
-// Loads the tiny model anew.
-tsr::Model load_model(const std::string& device);
+// Loads the tiny model, or another one, anew.
+tsr::Model load_model(const std::string& device, const std::string& path = model_path());
 
 // Text of `count` tokens, whatever stands around it: digits are tokens of their own.
 std::string digits(uint64_t count, uint64_t seed);

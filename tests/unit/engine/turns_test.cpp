@@ -83,6 +83,31 @@ TEST_P(Turns, GenerateRightAfterEvaluate) {
   }
 }
 
+// ... in a page of its own where the full one may be another session's too.
+TEST_P(Turns, ASharedPageIsNotWrittenAgain) {
+  const tsr::Context context = this->context();
+  tsr::Session first(context), second(context);
+  for (tsr::Session* session : {&first, &second}) {
+    session->add_text(digits(16, 1));
+    session->evaluate();
+  }
+  generate(second, greedy(4));
+  engine::ContextProbe probe(context.get());
+  const auto other = probe.segments(first.get()), segments = probe.segments(second.get());
+  ASSERT_EQ(other.size(), 1u);
+  ASSERT_EQ(segments.size(), 3u);
+  EXPECT_EQ(segments[0].length, 15u);
+  EXPECT_EQ(segments[0].span.blocks, other[0].span.blocks) << "shared, but for its last slot";
+  EXPECT_EQ(segments[0].span.masks, (std::vector<uint64_t>{0xff, 0x7f}));
+  EXPECT_EQ(segments[1].length, 1u);
+  EXPECT_EQ(segments[1].span.logical_start, 15);
+  EXPECT_EQ(segments[1].span.blocks[0].use_count(), 2) << "the session's, and this copy's";
+  first.add_text("?");
+  tsr::Session plain(this->context());
+  plain.add_text(digits(16, 1) + "?");
+  EXPECT_EQ(first.evaluate(), plain.evaluate());
+}
+
 TEST_P(Turns, GenerateTwiceWithoutAdditions) {
   const tsr::Context context = this->context();
   for (uint64_t length = 6; length <= 18; ++length) {
