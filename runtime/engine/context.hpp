@@ -177,7 +177,7 @@ class Context {
   uint32_t plan_rows(const SessionState& session, uint32_t budget,
                      std::vector<SegmentRows>& rows) const;
   std::vector<Participant> choose() noexcept;
-  void choose_from(bool decoding, uint32_t most, uint64_t first,
+  void choose_from(bool decoding, uint32_t most, uint64_t turn,
                    std::vector<Participant>& chosen) noexcept;
   Step build(std::vector<Participant>& participants);
   void add_to(StepBuilder& builder, Participant& participant);

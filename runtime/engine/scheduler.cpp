@@ -97,32 +97,40 @@ uint32_t Context::plan_rows(const SessionState& session, uint32_t budget,
 }
 
 // Decode rows first, then prompts, which are left at least half of the step (of a step of one row,
-// every other one); both in turn.
+// every other one), then decode rows again in what prompts did not take.
 std::vector<Context::Participant> Context::choose() noexcept {
   std::vector<Participant> chosen;
-  if (active_.empty()) return chosen;
   const uint64_t turn = next_turn_++;
-  const uint64_t first = turn / 2 % active_.size();
   const uint32_t half = static_cast<uint32_t>((max_rows_ + turn % 2) / 2);
   const bool prompts = std::ranges::any_of(
       active_, [](const SessionRef& session) { return session->task && !session->task->decoding; });
-  choose_from(true, prompts ? max_rows_ - half : max_rows_, first, chosen);
+  choose_from(true, prompts ? max_rows_ - half : max_rows_, turn / 2, chosen);
   if (prompts) {
-    choose_from(false, max_rows_, first, chosen);
-    choose_from(true, max_rows_, first, chosen);  // what prompts have left
+    choose_from(false, max_rows_, turn / 2, chosen);
+    choose_from(true, max_rows_, turn / 2, chosen);
   }
   return chosen;
 }
 
-// Adds decoding sessions, or prompts, until `most` rows are taken in all; from index `first` on.
-void Context::choose_from(bool decoding, uint32_t most, uint64_t first,
+// Adds sessions that decode, or those with prompts, until `most` rows are taken in all. Each time
+// another of them comes first.
+void Context::choose_from(bool decoding, uint32_t most, uint64_t turn,
                           std::vector<Participant>& chosen) noexcept {
+  const auto belongs = [&](const SessionRef& session) {
+    if (!session->task || session->task->decoding != decoding) return false;
+    return !decoding || !session->events.full();  // where nobody reads it pauses
+  };
+  const auto members = static_cast<uint64_t>(std::ranges::count_if(active_, belongs));
+  if (members == 0) return;
+  const uint64_t first = turn % members;
+  uint64_t member = 0;
   uint32_t taken = 0;
   for (const Participant& p : chosen) taken += p.row_count;
-  for (size_t i = 0; i < active_.size() && taken < most; ++i) {
-    const SessionRef& session = active_[(first + i) % active_.size()];
-    if (!session->task || session->task->decoding != decoding) continue;
-    if (decoding && session->events.full()) continue;  // nobody reads: it pauses
+  for (size_t i = 0; i < 2 * active_.size() && taken < most; ++i) {
+    const SessionRef& session = active_[i % active_.size()];
+    if (!belongs(session)) continue;
+    const uint64_t place = member++;
+    if (place < first || place >= first + members) continue;
     const bool known =
         std::ranges::any_of(chosen, [&](const Participant& p) { return p.session == session; });
     if (known) continue;
