@@ -176,7 +176,8 @@ TEST_P(Capacity, RunsTakenOnTheWayReleaseTheirReservation) {
 
 TEST_P(Capacity, EvictsTheLongestUnused) {
   const tsr::Context context = this->context(small(9));
-  const tsr::Chunk a(context, digits(16, 1)), b(context, digits(16, 2)), c(context, digits(16, 3));
+  const tsr::Chunk a(context, digits(16, 1), lazy()), b(context, digits(16, 2), lazy());
+  const tsr::Chunk c(context, digits(16, 3), lazy());
   for (const tsr::Chunk* chunk : {&a, &b, &c}) ASSERT_TRUE(chunk->wait());
   {
     tsr::Session session(context);  // uses `a` again
