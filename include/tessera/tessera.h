@@ -11,7 +11,8 @@
  *           addresses. A NULL, freed, wrong or foreign handle gives TSR_INVALID_ARGUMENT. Every
  *           handle that a call hands out is given back once with its _destroy, in any order: an
  *           object lives until its last user is gone (a session keeps its context, a context its
- *           model), only the handle ends at once. _destroy(NULL) is fine and does nothing.
+ *           model), only the handle ends at once; a call that waits on it returns TSR_CANCELLED.
+ *           _destroy(NULL) is fine and does nothing.
  * Structs   begin with struct_size and are passed by pointer. Prepare one with its _init call
  *           (tsr_x_init(&x, sizeof x)), which zeroes it; zero means default for every field. Later
  *           releases add fields at the end only. A struct_size below version 1 of the struct is
@@ -21,6 +22,7 @@
  * Text      is UTF-8, pointer and length in bytes, not NUL-terminated on output. A length of
  *           TSR_NUL_TERMINATED means that an input ends with a NUL. Inputs are copied before the
  *           call returns. Invalid UTF-8 is TSR_INVALID_ARGUMENT and the message gives its offset.
+ *           NULL with a length of 0 is the empty text.
  * Sizing    Variable output takes (buffer, capacity, &count): count receives the needed size. With
  *           capacity 0 the buffer may be NULL and the call succeeds; if 0 < capacity < needed, it
  *           writes nothing and returns TSR_BUFFER_TOO_SMALL.
@@ -466,7 +468,7 @@ typedef int32_t tsr_finish;
 typedef struct tsr_event {
   uint32_t struct_size;
   tsr_event_kind kind;
-  const char *text; /* TEXT, FAILED; valid until the next tsr_session_next of this session */
+  const char *text; /* TEXT, FAILED; valid until the session's next _next or its end */
   uint64_t text_length;
   tsr_finish finish;    /* DONE */
   tsr_status status;    /* FAILED */
@@ -510,7 +512,8 @@ TSR_API tsr_status tsr_session_get_tokens(tsr_session session, int32_t *tokens, 
  * the logits of the token that follows. `capacity` and `count` are floats. With TSR_LOGITS_ALL the
  * session reuses no prefix run, and may hold no chunk that is not yet computed unless its repair is
  * FULL. capacity 0 computes nothing. Blocks; tsr_session_cancel ends it with CANCELLED.
- * INVALID_ARGUMENT: nothing to compute. CAPACITY. */
+ * With nothing added since, the last token's row comes again. INVALID_ARGUMENT: the session is
+ * empty. CAPACITY. */
 TSR_API tsr_status tsr_session_evaluate(tsr_session session, uint64_t flags, float *logits,
                                         uint64_t capacity, uint64_t *count);
 

@@ -6,6 +6,7 @@
 
 #include "backends/error.hpp"
 #include "runtime/gguf/reader.hpp"
+#include "runtime/model/model.hpp"
 
 namespace tessera::test {
 namespace {
@@ -49,6 +50,10 @@ bool try_load(const std::string& path) {
     const gguf::Reader reader(path);
     read_keys(reader);
     read_tensors(reader);
+    // All that an application's load does: tokenizer, template, shapes, weights on the CPU.
+    model::LoadOptions options;
+    options.device = "cpu";
+    const model::Model model(path, options);
     return true;
   } catch (const Error& error) {
     if (std::string(error.what()).find(path) == std::string::npos) {
