@@ -138,6 +138,10 @@ Reader::Reader(const std::string& path) : file_(path) {
   cursor.expect(tensor_count, kMinTensorBytes, "the table of tensors");
 
   read_keys(cursor, key_count);
+  if (const uint64_t parts = get_uint("split.count", 0); parts > 1) {
+    fail(Status::unsupported, path + ": key 'split.count' is " + std::to_string(parts) +
+                                  ": one part of a model; merge its parts into one file");
+  }
   alignment_ = get_uint(kAlignmentKey, kDefaultAlignment);
   if (!valid_alignment(alignment_)) {
     corrupt("key 'general.alignment' is " + std::to_string(alignment_) +

@@ -72,6 +72,10 @@ class Reader {
   // Reads bytes [offset, offset + bytes) of a tensor of this reader. Throws invalid_argument when
   // the range leaves the tensor, corrupt_file when the file has become shorter, io_error.
   void read(const Tensor& tensor, uint64_t offset, void* out, uint64_t bytes) const;
+  // Reads bytes of the file as it was opened, wherever they lie. Throws like `read`.
+  void read_file(uint64_t offset, void* out, uint64_t bytes) const {
+    file_.read(offset, out, bytes);
+  }
 
  private:
   void read_keys(Cursor& cursor, uint64_t count);
@@ -79,6 +83,8 @@ class Reader {
   void place_tensors(uint64_t data_start);
   void check_overlap() const;
   const Value& require(std::string_view key) const;
+  template <typename T>
+  const T& require_as(std::string_view key, const char* want) const;
   [[noreturn]] void wrong_value(std::string_view key, const Value& value, const char* want) const;
   [[noreturn]] void corrupt(const std::string& message) const;
 

@@ -28,6 +28,13 @@ const Value& Reader::require(std::string_view key) const {
   return *value;
 }
 
+template <typename T>
+const T& Reader::require_as(std::string_view key, const char* want) const {
+  const Value& value = require(key);
+  if (const T* held = value.get_if<T>()) return *held;
+  wrong_value(key, value, want);
+}
+
 void Reader::wrong_value(std::string_view key, const Value& value, const char* want) const {
   std::string have = value_type_name(value.element_type());
   if (value.is_array()) have = "an array of " + have;
@@ -56,9 +63,7 @@ double Reader::get_float(std::string_view key, double absent) const {
 }
 
 bool Reader::get_bool(std::string_view key) const {
-  const Value& value = require(key);
-  if (const bool* flag = value.get_if<bool>()) return *flag;
-  wrong_value(key, value, "a bool");
+  return require_as<bool>(key, "a bool");
 }
 
 bool Reader::get_bool(std::string_view key, bool absent) const {
@@ -66,9 +71,7 @@ bool Reader::get_bool(std::string_view key, bool absent) const {
 }
 
 std::string_view Reader::get_string(std::string_view key) const {
-  const Value& value = require(key);
-  if (const auto* text = value.get_if<std::string>()) return *text;
-  wrong_value(key, value, "a string");
+  return require_as<std::string>(key, "a string");
 }
 
 std::string_view Reader::get_string(std::string_view key, std::string_view absent) const {
@@ -76,9 +79,7 @@ std::string_view Reader::get_string(std::string_view key, std::string_view absen
 }
 
 const std::vector<std::string>& Reader::get_strings(std::string_view key) const {
-  const Value& value = require(key);
-  if (const auto* strings = value.get_if<std::vector<std::string>>()) return *strings;
-  wrong_value(key, value, "an array of strings");
+  return require_as<std::vector<std::string>>(key, "an array of strings");
 }
 
 std::vector<float> Reader::get_floats(std::string_view key) const {

@@ -114,6 +114,10 @@ std::vector<Bad> bad_keys() {
        corrupt,
        {"general.alignment", "string"},
        one_key(Raw().key("general.alignment", kString).text("32"))},
+      {"split in 3",
+       Status::unsupported,
+       {"'split.count'", "3", "merge"},
+       one_key(Raw().key("split.count", kU32).u32(3))},
       {"alignment -32",
        corrupt,
        {"general.alignment", "-32"},
@@ -135,6 +139,14 @@ std::vector<Bad> bad_tensors() {
   };
   auto placed = [](uint64_t offset) {
     return one_tensor(Raw().tensor("the.tensor", 4, 1, kF32, offset));
+  };
+  // One of 4 columns, and one at the beginning.
+  auto two = [](const char* name, uint64_t offset, const char* first, uint64_t columns) {
+    return Raw::header(2, 0)
+        .tensor(name, 4, 1, kF32, offset)
+        .tensor(first, columns, 1, kF32, 0)
+        .pad()
+        .zeros(64);
   };
   return {
       {"no name", corrupt, {"tensor number 0", "empty"}, one_tensor(Raw().tensor("", 4, 1, 0, 0))},
@@ -170,30 +182,9 @@ std::vector<Bad> bad_tensors() {
       {"offset behind the end", corrupt, {"'the.tensor'", "only 256"}, placed(256)},
       {"offset wraps", corrupt, {"'the.tensor'"}, placed(kMax - 31)},
       {"larger than the file", corrupt, {"'the.tensor'", "truncated"}, shaped(65, 1, kF32)},
-      {"name twice",
-       corrupt,
-       {"'the.tensor'", "twice"},
-       Raw::header(2, 0)
-           .tensor("the.tensor", 4, 1, kF32, 0)
-           .tensor("the.tensor", 4, 1, kF32, 32)
-           .pad()
-           .zeros(64)},
-      {"overlap",
-       corrupt,
-       {"'first'", "'second'", "overlap"},
-       Raw::header(2, 0)
-           .tensor("second", 4, 1, kF32, 32)
-           .tensor("first", 9, 1, kF32, 0)
-           .pad()
-           .zeros(64)},
-      {"the same bytes",
-       corrupt,
-       {"'first'", "'second'", "overlap"},
-       Raw::header(2, 0)
-           .tensor("first", 4, 1, kF32, 0)
-           .tensor("second", 4, 1, kF32, 0)
-           .pad()
-           .zeros(64)},
+      {"name twice", corrupt, {"'the.tensor'", "twice"}, two("the.tensor", 32, "the.tensor", 4)},
+      {"overlap", corrupt, {"'first'", "'second'", "overlap"}, two("second", 32, "first", 9)},
+      {"the same bytes", corrupt, {"'first'", "'second'", "overlap"}, two("second", 0, "first", 4)},
   };
 }
 
