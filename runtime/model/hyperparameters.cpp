@@ -1,6 +1,7 @@
 #include "runtime/model/hyperparameters.hpp"
 
-#include <cmath>
+#include <limits>
+#include <sstream>
 
 #include "backends/error.hpp"
 #include "runtime/gguf/reader.hpp"
@@ -13,6 +14,8 @@ constexpr uint64_t kMaxLayers = 4096;
 constexpr uint64_t kMaxWidth = 1u << 20;
 constexpr uint64_t kMaxHeads = 65536;
 constexpr uint64_t kMaxContext = 1u << 28;
+// Of all heads together; what backends take for a row of activations.
+constexpr uint64_t kMaxHeadsWidth = 1u << 24;
 
 class KeyReader {
  public:
@@ -26,11 +29,7 @@ class KeyReader {
     return bounded(key, reader_.get_uint(prefix_ + key, absent), most);
   }
   double positive(const char* key, double absent) const {
-    const double value = reader_.get_float(prefix_ + key, absent);
-    if (!std::isfinite(value) || value <= 0) {
-      corrupt(key, "is " + std::to_string(value) + ", must be a positive number");
-    }
-    return value;
+    return read_positive(reader_, prefix_ + key, absent);
   }
   [[noreturn]] void corrupt(const char* key, const std::string& what) const {
     fail(Status::corrupt_file, reader_.path() + ": key " + prefix_ + key + " " + what);
@@ -50,11 +49,29 @@ class KeyReader {
 
 }  // namespace
 
+double read_positive(const gguf::Reader& reader, const std::string& key, double absent) {
+  const double value = reader.get_float(key, absent);
+  const bool fits = value >= std::numeric_limits<float>::min() &&
+                    value <= std::numeric_limits<float>::max();  // no for NaN
+  if (!fits) {
+    std::ostringstream number;
+    number << value;
+    fail(Status::corrupt_file, reader.path() + ": key " + key + " is " + number.str() +
+                                   ", must be a positive number that a float can hold");
+  }
+  return value;
+}
+
 Hyperparameters read_hyperparameters(const gguf::Reader& reader, uint32_t vocabulary) {
   Hyperparameters h;
   h.architecture = reader.get_string("general.architecture");
   h.name = reader.get_string("general.name", "");
   const KeyReader key(reader, h.architecture);
+  if (const uint64_t experts = reader.get_uint(h.architecture + ".expert_count", 0)) {
+    fail(Status::unsupported, reader.path() + ": key " + h.architecture + ".expert_count is " +
+                                  std::to_string(experts) +
+                                  "; mixtures of experts are not supported");
+  }
   h.layers = key.count("block_count", kMaxLayers);
   h.width = key.count("embedding_length", kMaxWidth);
   h.ffn_width = key.count("feed_forward_length", kMaxWidth);
@@ -67,6 +84,11 @@ Hyperparameters read_hyperparameters(const gguf::Reader& reader, uint32_t vocabu
                                                std::to_string(h.heads));
   }
   h.head_dim = key.count("attention.key_length", kMaxWidth, h.width / h.heads);
+  if (uint64_t{h.heads} * h.head_dim > kMaxHeadsWidth) {
+    key.corrupt("attention.key_length",
+                "is " + std::to_string(h.head_dim) + ", times attention.head_count " +
+                    std::to_string(h.heads) + " more than " + std::to_string(kMaxHeadsWidth));
+  }
   if (key.count("attention.value_length", kMaxWidth, h.head_dim) != h.head_dim) {
     key.corrupt("attention.value_length", "differs from attention.key_length " +
                                               std::to_string(h.head_dim) +

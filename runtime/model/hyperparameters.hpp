@@ -27,7 +27,12 @@ struct Hyperparameters {
 };
 
 // Reads `general.*` and `<architecture>.*`. `vocabulary` is the number of tokens of the tokenizer.
-// Throws corrupt_file naming file and key for a missing, zero, contradictory or absurd value.
+// Throws corrupt_file naming file and key for a missing, zero, contradictory or absurd value,
+// unsupported for a mixture of experts.
 Hyperparameters read_hyperparameters(const gguf::Reader& reader, uint32_t vocabulary);
+
+// The number of a key, or `absent`. Throws corrupt_file naming file and key unless it is positive,
+// finite and, being computed with in fp32, within a float's normal range.
+double read_positive(const gguf::Reader& reader, const std::string& key, double absent);
 
 }  // namespace tessera::model

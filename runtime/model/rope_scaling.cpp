@@ -12,15 +12,6 @@
 namespace tessera::model {
 namespace {
 
-double positive(const gguf::Reader& reader, const std::string& key, double absent) {
-  const double value = reader.get_float(key, absent);
-  if (!std::isfinite(value) || value <= 0) {
-    fail(Status::corrupt_file, reader.path() + ": key " + key + " is " + std::to_string(value) +
-                                   ", must be a positive number");
-  }
-  return value;
-}
-
 // The pair whose wave turns `rotations` times within the original context.
 double pair_of(double rotations, double dims, double base, double context) {
   return dims * std::log(context / (rotations * 2 * std::numbers::pi)) / (2 * std::log(base));
@@ -33,7 +24,7 @@ RopeScaling read_rope_scaling(const gguf::Reader& reader, const Hyperparameters&
   RopeScaling s;
   const std::string kind(reader.get_string(prefix + "scaling.type", "none"));
   if (kind == "none") {
-    const double scale = positive(reader, prefix + "scale_linear", 1.0);
+    const double scale = read_positive(reader, prefix + "scale_linear", 1.0);
     if (scale != 1.0) {
       s.kind = RopeScalingKind::linear;
       s.factor = scale;
@@ -54,15 +45,15 @@ RopeScaling read_rope_scaling(const gguf::Reader& reader, const Hyperparameters&
                                      std::to_string(h.rope_base) +
                                      ", must be greater than 1 for YaRN");
     }
-    s.attention_factor = positive(reader, prefix + "scaling.attn_factor", 1.0);
-    s.beta_fast = positive(reader, prefix + "scaling.yarn_beta_fast", 32.0);
-    s.beta_slow = positive(reader, prefix + "scaling.yarn_beta_slow", 1.0);
+    s.attention_factor = read_positive(reader, prefix + "scaling.attn_factor", 1.0);
+    s.beta_fast = read_positive(reader, prefix + "scaling.yarn_beta_fast", 32.0);
+    s.beta_slow = read_positive(reader, prefix + "scaling.yarn_beta_slow", 1.0);
   } else {
     fail(Status::unsupported, reader.path() + ": key " + prefix + "scaling.type is \"" + kind +
                                   "\"; supported are none, linear, yarn and Llama-3's "
                                   "rope_freqs.weight");
   }
-  s.factor = positive(reader, prefix + "scaling.factor", 1.0);
+  s.factor = read_positive(reader, prefix + "scaling.factor", 1.0);
   return s;
 }
 

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <new>
 
-#include "runtime/gguf/file.hpp"
-
 namespace tessera::model {
 namespace {
 
@@ -29,11 +27,10 @@ WeightSource::WeightSource(const gguf::Reader& reader, Backend& backend, LoadPro
   if (!hash_) throw std::bad_alloc();
   XXH3_128bits_reset(hash_.get());
   // Keys and tensor table, so that two files that differ in a number differ in the fingerprint.
-  const gguf::File file(reader.path());
   std::vector<uint8_t> buffer(1 << 16);
   for (uint64_t at = 0; at < header_bytes; at += buffer.size()) {
     const uint64_t bytes = std::min<uint64_t>(buffer.size(), header_bytes - at);
-    file.read(at, buffer.data(), bytes);
+    reader.read_file(at, buffer.data(), bytes);
     XXH3_128bits_update(hash_.get(), buffer.data(), bytes);
   }
 }

@@ -91,6 +91,31 @@ TEST_F(ReadHyperparameters, Contradictions) {
   expect_corrupt("llama.vocab_size", kVocabulary + 1);  // differs from the tokenizer's
 }
 
+// Each within its bound, but not the product, which does not fit 32 bits either.
+TEST_F(ReadHyperparameters, AllHeadsTogetherAreBounded) {
+  const auto heads_of = [](uint32_t heads, uint32_t length) {
+    return test::Edit{.set = {{"llama.attention.head_count", heads},
+                              {"llama.attention.head_count_kv", 1u},
+                              {"llama.attention.key_length", length},
+                              {"llama.attention.value_length", length},
+                              {"llama.rope.dimension_count", 8u}}};
+  };
+  for (const auto& [heads, length] :
+       {std::pair{65536u, 65537u}, {65536u, 65536u}, {4096u, 4097u}}) {
+    expect_error(Status::corrupt_file,
+                 {".gguf", "llama.attention.key_length", "attention.head_count", "16777216"},
+                 [&] { read(heads_of(heads, length)); });
+  }
+  EXPECT_EQ(read(heads_of(4096, 4096)).head_dim, 4096u);
+}
+
+TEST_F(ReadHyperparameters, MixturesOfExpertsAreNotSupported) {
+  expect_error(Status::unsupported, {".gguf", "llama.expert_count", "8"}, [&] {
+    read({.set = {{"llama.expert_count", 8u}}});
+  });
+  EXPECT_EQ(read({.set = {{"llama.expert_count", 0u}}}).layers, 2u);
+}
+
 TEST_F(ReadHyperparameters, RealNumbersArePositiveAndFinite) {
   for (const char* key : {"llama.rope.freq_base", "llama.attention.layer_norm_rms_epsilon"}) {
     expect_corrupt(key, 0.0f);
@@ -98,6 +123,10 @@ TEST_F(ReadHyperparameters, RealNumbersArePositiveAndFinite) {
     expect_corrupt(key, std::numeric_limits<float>::infinity());
     expect_corrupt(key, std::numeric_limits<double>::quiet_NaN());
     expect_corrupt(key, 1u);
+    // In range for f64, but not for the fp32 that is computed in.
+    expect_corrupt(key, 1e-60);
+    expect_corrupt(key, 1e-40);
+    expect_corrupt(key, 1e60);
   }
 }
 

@@ -83,6 +83,16 @@ TEST_F(LoadErrors, Architecture) {
          {.drop_keys = {"general.architecture"}});
 }
 
+// What is told before any tensor is looked for.
+TEST_F(LoadErrors, OtherKindsOfModels) {
+  const std::set<std::string> dense = {"blk.0.ffn_up.weight", "blk.1.ffn_up.weight"};
+  expect(Status::unsupported, {".gguf", "llama.expert_count"},
+         {.set = {{"llama.expert_count", 8u}}, .drop_tensors = dense});
+  expect(Status::unsupported, {".gguf", "split.count", "2"},
+         {.set = {{"split.count", uint16_t{2}}}, .drop_tensors = dense});
+  EXPECT_NO_THROW(Model(file_.with({.set = {{"split.count", uint16_t{1}}}}), on_cpu()));
+}
+
 TEST_F(LoadErrors, Tensors) {
   expect(Status::corrupt_file, {".gguf", "blk.1.ffn_up.weight", "missing"},
          {.drop_tensors = {"blk.1.ffn_up.weight"}});

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "backends/registry.hpp"
 #include "tests/unit/gguf/expect_error.hpp"
@@ -105,6 +106,21 @@ TEST_F(WeightSourceTest, FingerprintIsOfKeysAndData) {
   const auto first = fingerprint(model_.with(edit));
   edit.put["output_norm.weight"].values[63] = 1.0000001f;
   EXPECT_NE(fingerprint(model_.with(edit)), first);
+}
+
+// A file that is replaced while it is open is read to its end as it was.
+TEST_F(WeightSourceTest, FingerprintIsOfTheOpenFile) {
+  const auto fingerprint = [&](const gguf::Reader& reader) {
+    WeightSource source(reader, *backend_, nullptr);
+    source.load("token_embd.weight", 320, 64);
+    return std::pair(source.fingerprint().low, source.fingerprint().high);
+  };
+  const std::string path = model_.with({});
+  const gguf::Reader reader(path);
+  const auto before = fingerprint(reader);
+  std::filesystem::rename(model_.with({.set = {{"llama.rope.freq_base", 10001.0f}}}), path);
+  EXPECT_EQ(fingerprint(reader), before);
+  EXPECT_NE(fingerprint(gguf::Reader(path)), before);
 }
 
 }  // namespace
