@@ -1,5 +1,9 @@
 #include "runtime/abi/handle_table.hpp"
 
+#include <chrono>
+#include <exception>
+#include <random>
+
 namespace tessera::abi {
 namespace {
 
@@ -11,6 +15,22 @@ constexpr uint32_t kMaxGeneration = (1u << 24) - 1;
 uint64_t pack(HandleKind kind, uint32_t generation, uint32_t slot) {
   return uint64_t{static_cast<uint8_t>(kind)} << kKindShift |
          uint64_t{generation} << kGenerationShift | (uint64_t{slot} + 1);
+}
+
+// A number that another copy of the library is very unlikely to draw. Its top bit is set, which no
+// packed handle has, so that no handle is 0, or an address.
+uint64_t draw_salt() {
+  uint64_t salt = 0;
+  try {
+    std::random_device random;
+    salt = uint64_t{random()} << 32 | random();
+  } catch (const std::exception&) {
+    // Where this copy lies, and when.
+    const auto now = std::chrono::steady_clock::now().time_since_epoch().count();
+    salt = (reinterpret_cast<uintptr_t>(&draw_salt) ^ static_cast<uint64_t>(now)) *
+           0x9e3779b97f4a7c15u;
+  }
+  return salt | uint64_t{1} << 63;
 }
 
 }  // namespace
@@ -33,6 +53,8 @@ const char* handle_kind_name(HandleKind kind) {
   return "handle";
 }
 
+HandleTable::HandleTable() : salt_(draw_salt()) {}
+
 HandleTable& HandleTable::instance() {
   static HandleTable& table = *new HandleTable;
   return table;
@@ -50,40 +72,44 @@ uint64_t HandleTable::insert(HandleKind kind, std::shared_ptr<void> object) {
   Slot& slot = slots_[index];
   slot.object = std::move(object);
   slot.kind = kind;
-  return pack(kind, slot.generation, index);
+  return pack(kind, slot.generation, index) ^ salt_;
 }
 
-HandleTable::Slot* HandleTable::slot_of(HandleKind kind, uint64_t handle) noexcept {
-  const uint64_t index = (handle & UINT32_MAX) - 1;
-  if (handle == 0 || index >= slots_.size()) return nullptr;
+HandleTable::Slot* HandleTable::slot_of(HandleKind kind, uint64_t packed) noexcept {
+  const uint64_t index = (packed & UINT32_MAX) - 1;
+  if (index >= slots_.size()) return nullptr;
   Slot& slot = slots_[index];
   const bool live = slot.object && slot.kind == kind &&
-                    pack(kind, slot.generation, static_cast<uint32_t>(index)) == handle;
+                    pack(kind, slot.generation, static_cast<uint32_t>(index)) == packed;
   return live ? &slot : nullptr;
 }
 
 std::shared_ptr<void> HandleTable::find(HandleKind kind, uint64_t handle) {
   std::string what = handle_kind_name(kind);
   if (handle == 0) fail(Status::invalid_argument, what + " is NULL");
+  const uint64_t packed = handle ^ salt_;
   std::lock_guard guard(lock_);
-  if (Slot* slot = slot_of(kind, handle)) return slot->object;
-  const auto given = static_cast<HandleKind>(handle >> kKindShift);
-  if (given != kind && given >= HandleKind::runtime && given <= HandleKind::session) {
+  if (Slot* slot = slot_of(kind, packed)) return slot->object;
+  const auto given = static_cast<HandleKind>(packed >> kKindShift);
+  if (slot_of(given, packed)) {
     fail(Status::invalid_argument, what + " is the handle of a " + handle_kind_name(given));
   }
-  fail(Status::invalid_argument, what + " is not a live handle: destroyed, or never created");
+  fail(Status::invalid_argument, what +
+                                     " is not a live handle: destroyed, never created, or of "
+                                     "another copy of the library");
 }
 
 std::shared_ptr<void> HandleTable::remove(HandleKind kind, uint64_t handle) noexcept {
+  const uint64_t packed = handle ^ salt_;
   std::lock_guard guard(lock_);
-  Slot* slot = slot_of(kind, handle);
+  Slot* slot = slot_of(kind, packed);
   if (!slot) return nullptr;
   std::shared_ptr<void> object = std::move(slot->object);
   slot->object = nullptr;
   // A slot whose generations are used up is retired.
   if (slot->generation < kMaxGeneration) {
     ++slot->generation;
-    free_.push_back(static_cast<uint32_t>((handle & UINT32_MAX) - 1));
+    free_.push_back(static_cast<uint32_t>((packed & UINT32_MAX) - 1));
   }
   return object;
 }

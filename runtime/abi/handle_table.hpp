@@ -1,5 +1,6 @@
 // Opaque handles: kind, generation and slot packed into a pointer-sized value that is never an
-// address, so that a freed or wrong one is found out instead of followed.
+// address, so that a freed or wrong one is found out instead of followed. A salt of each loaded
+// copy of the library keeps the copies' handles apart.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,8 @@ const char* handle_kind_name(HandleKind kind);
 // Any thread.
 class HandleTable {
  public:
-  // The process's table. Never destroyed: handles may be used until the very end.
+  HandleTable();
+  // This copy's table. Never destroyed: handles may be used until the very end.
   static HandleTable& instance();
 
   uint64_t insert(HandleKind kind, std::shared_ptr<void> object);
@@ -34,8 +36,9 @@ class HandleTable {
     HandleKind kind = HandleKind::runtime;
     uint32_t generation = 1;
   };
-  Slot* slot_of(HandleKind kind, uint64_t handle) noexcept;
+  Slot* slot_of(HandleKind kind, uint64_t packed) noexcept;
 
+  const uint64_t salt_;
   std::mutex lock_;
   std::vector<Slot> slots_;
   std::vector<uint32_t> free_;

@@ -1,6 +1,9 @@
 // Every call with NULL for each of its pointers and with handles that are none: freed, of another
 // kind, random.
+#include <dlfcn.h>
+
 #include <algorithm>
+#include <filesystem>
 #include <functional>
 #include <random>
 #include <vector>
@@ -206,6 +209,39 @@ TEST_F(Handles, Freed) {
   Context c2 = new_context(model, small_context());
   for (void* handle : freed) refuse_everywhere(handle, "a freed handle whose place is used");
   EXPECT_EQ(token_count(s2), 0u);
+}
+
+// A second copy of the library in the process, as a plug-in may bring one.
+TEST_F(Handles, OfAnotherCopyOfTheLibrary) {
+  Dl_info here;
+  ASSERT_NE(dladdr(reinterpret_cast<void*>(&tsr_version), &here), 0);
+  const std::string path = scratch("another-tessera.so");
+  std::filesystem::copy_file(here.dli_fname, path);
+  void* copy = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  ASSERT_NE(copy, nullptr) << dlerror();
+  const auto create =
+      reinterpret_cast<decltype(&tsr_runtime_create)>(dlsym(copy, "tsr_runtime_create"));
+  const auto destroy =
+      reinterpret_cast<decltype(&tsr_runtime_destroy)>(dlsym(copy, "tsr_runtime_destroy"));
+  const auto device_count =
+      reinterpret_cast<decltype(&tsr_device_count)>(dlsym(copy, "tsr_device_count"));
+  ASSERT_TRUE(create && destroy && device_count);
+  ASSERT_NE(create, &tsr_runtime_create);
+  uint32_t devices = 0;
+  std::vector<tsr_runtime> foreign(20);  // as many as this copy may have handles
+  for (tsr_runtime& each : foreign) {
+    ASSERT_EQ(create(nullptr, &each), TSR_OK);
+    EXPECT_NE(each, nullptr);
+    EXPECT_FAILS(tsr_device_count(each, &devices), TSR_INVALID_ARGUMENT, "runtime");
+    EXPECT_EQ(device_count(runtime, &devices), TSR_INVALID_ARGUMENT);
+    tsr_runtime_destroy(each);
+    destroy(runtime);
+  }
+  for (tsr_runtime each : foreign) {
+    EXPECT_EQ(device_count(each, &devices), TSR_OK);
+    destroy(each);
+  }
+  EXPECT_OK(tsr_device_count(runtime, &devices));
 }
 
 TEST_F(Handles, OfAnotherKind) {
