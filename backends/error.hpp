@@ -27,6 +27,7 @@ enum class Status : int32_t {
   io_error = 14,
   buffer_too_small = 15,
 };
+inline constexpr uint32_t kStatusCount = static_cast<uint32_t>(Status::buffer_too_small) + 1;
 
 // `message` names the file, field or argument that is wrong and says what would be right.
 class Error : public std::runtime_error {

@@ -87,10 +87,7 @@ RemoteWeight::RemoteWeight(std::shared_ptr<Device> device, WeightDesc desc, uint
 
 RemoteWeight::~RemoteWeight() {
   if (readers_->load() > 0) ledger().breach("a weight is destroyed before a program that reads it");
-  try {
-    counted_.connection().call(DropWeight{id_}, Connection::kDropPatience);
-  } catch (...) {  // lost, and the weight with it
-  }
+  counted_.connection().drop(DropWeight{id_});
 }
 
 // ---- The backend
@@ -131,10 +128,7 @@ std::unique_ptr<Weight> RemoteBackend::load_weight(const WeightDesc& desc,
     const uint64_t device_bytes = connection().call(EndWeight{id});
     return std::make_unique<RemoteWeight>(device_, desc, id, device_bytes);
   } catch (...) {
-    try {
-      connection().call(DropWeight{id}, Connection::kDropPatience);
-    } catch (...) {  // lost: what matters is why the weight does not load
-    }
+    connection().drop(DropWeight{id});
     throw;
   }
 }
@@ -153,12 +147,18 @@ std::unique_ptr<PageMemory> RemoteBackend::create_pages(const KvLayout& layout,
   allocate("pages");
   CreatedPages created = connection().call(
       CreatePages{.layout = layout, .counts = {page_counts.begin(), page_counts.end()}});
-  if (created.page_bytes.size() != page_counts.size()) {
-    fail(Status::internal, "remote: the worker made other pages than asked");
+  const uint64_t id = created.id;
+  try {
+    if (created.page_bytes.size() != page_counts.size()) {
+      fail(Status::internal, "remote: the worker made other pages than asked");
+    }
+    uint64_t bytes = 0;  // the worker has them, so the sum fits
+    for (size_t g = 0; g < page_counts.size(); ++g) bytes += created.page_bytes[g] * page_counts[g];
+    return std::make_unique<RemotePageMemory>(device_, std::move(created), bytes);
+  } catch (...) {
+    connection().drop(DropPages{id});
+    throw;
   }
-  uint64_t bytes = 0;  // the worker has them, so the sum fits
-  for (size_t g = 0; g < page_counts.size(); ++g) bytes += created.page_bytes[g] * page_counts[g];
-  return std::make_unique<RemotePageMemory>(device_, std::move(created), bytes);
 }
 
 std::unique_ptr<Program> RemoteBackend::compile(const Graph& graph, PageMemory& pages,

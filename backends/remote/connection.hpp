@@ -75,6 +75,15 @@ class Connection {
                           patience);
   }
 
+  // Has the worker drop something. One that is lost has dropped it already.
+  template <class Request>
+  void drop(Request request) noexcept {
+    try {
+      call(std::move(request), kDropPatience);
+    } catch (...) {
+    }
+  }
+
   // Throws device_lost when the device is lost.
   void check();
 

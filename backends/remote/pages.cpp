@@ -32,10 +32,7 @@ RemotePageMemory::~RemotePageMemory() {
   if (state_->programs.load() > 0) {
     ledger().breach("a page memory is destroyed before the programs over it");
   }
-  try {
-    counted_.connection().call(DropPages{state_->id}, Connection::kDropPatience);
-  } catch (...) {  // lost, and the pages with it
-  }
+  counted_.connection().drop(DropPages{state_->id});
 }
 
 void RemotePageMemory::check_idle(const char* call) const {

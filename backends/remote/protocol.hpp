@@ -131,8 +131,16 @@ using PageRequest =
 
 // ---- Fields
 
+template <class T, class... U>
+concept OneOf = (Is<T, U> || ...);
+
 template <class A>
-void fields(A&, Is<Done> auto&) {}
+void fields(A&, OneOf<Done, CountObjects> auto&) {}
+template <class A>
+void fields(A& a, OneOf<EndWeight, DropWeight, DropPages> auto& v) {
+  auto& [id] = v;
+  a(id);
+}
 template <class A>
 void fields(A& a, Is<Failure> auto& v) {
   auto& [status, message] = v;
@@ -154,16 +162,6 @@ void fields(A& a, Is<WeightPart> auto& v) {
   a(id, data);
 }
 template <class A>
-void fields(A& a, Is<EndWeight> auto& v) {
-  auto& [id] = v;
-  a(id);
-}
-template <class A>
-void fields(A& a, Is<DropWeight> auto& v) {
-  auto& [id] = v;
-  a(id);
-}
-template <class A>
 void fields(A& a, Is<PageBytes> auto& v) {
   auto& [layout, group] = v;
   a(layout, group);
@@ -183,13 +181,6 @@ void fields(A& a, Is<CreatePages> auto& v) {
   auto& [layout, counts] = v;
   a(layout, counts);
 }
-template <class A>
-void fields(A& a, Is<DropPages> auto& v) {
-  auto& [id] = v;
-  a(id);
-}
-template <class A>
-void fields(A&, Is<CountObjects> auto&) {}
 template <class A>
 void fields(A& a, Is<RemoteStats> auto& v) {
   auto& [weights, page_memories, programs, bytes] = v;

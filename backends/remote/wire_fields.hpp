@@ -16,7 +16,7 @@ template <class T, class U>
 concept Is = std::same_as<std::remove_const_t<T>, U>;
 
 template <>
-inline constexpr uint32_t kEnumCount<Status> = 15;
+inline constexpr uint32_t kEnumCount<Status> = kStatusCount;
 template <>
 inline constexpr uint32_t kEnumCount<DeviceKind> = 4;
 template <>

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "runtime/text/utf8.hpp"
 
@@ -48,6 +49,8 @@ constexpr bool numbers_agree() {
   });
 }
 static_assert(numbers_agree(), "Status and tsr_status have drifted apart");
+static_assert(std::size(kNames) == kStatusCount,
+              "the last Status is not the one kStatusCount names");
 
 }  // namespace
 

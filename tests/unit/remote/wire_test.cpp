@@ -88,6 +88,10 @@ class WireTest : public testing::Test {
 };
 
 TEST_F(WireTest, BackendStructs) {
+  for (uint32_t status = 0; status < kStatusCount; ++status) {
+    EXPECT_EQ(round_trip(Failure{static_cast<Status>(status), "why"}).status,
+              static_cast<Status>(status));
+  }
   const DeviceInfo device = round_trip(DeviceInfo{.id = "cuda:0",
                                                   .name = "a GPU",
                                                   .kind = DeviceKind::integrated_gpu,
