@@ -76,13 +76,20 @@ class Handle {
   T handle_ = nullptr;
 };
 
-// Runs a sizing call twice: for the count, then into a buffer of that many elements.
+// Runs a sizing call twice: for the count, then into a buffer of that many elements; again where
+// more has come meanwhile.
 template <typename Buffer, typename Call>
 Buffer sized(const Call& call) {
   uint64_t count = 0;
   check(call(nullptr, uint64_t{0}, &count));
-  Buffer buffer(static_cast<std::size_t>(count), typename Buffer::value_type());
-  if (count > 0) check(call(buffer.data(), static_cast<uint64_t>(buffer.size()), &count));
+  Buffer buffer;
+  while (count > 0) {
+    buffer.resize(static_cast<std::size_t>(count));
+    const tsr_status status = call(buffer.data(), static_cast<uint64_t>(buffer.size()), &count);
+    if (status == TSR_BUFFER_TOO_SMALL && count > buffer.size()) continue;
+    check(status);
+    break;
+  }
   buffer.resize(static_cast<std::size_t>(count));
   return buffer;
 }
@@ -307,14 +314,15 @@ class Session : public detail::Handle<tsr_session, tsr_session_destroy> {
   }
 };
 
-// One pass, as an input range: each step takes the next event and ends the view of the one before.
+// One pass, a std::ranges::input_range from C++20 on: each step takes the next event and ends the
+// view of the one before.
 class Session::Events {
  public:
   struct End {};
 
   class Iterator {
    public:
-    using iterator_category = std::input_iterator_tag;
+    using iterator_concept = std::input_iterator_tag;
     using value_type = Event;
     using difference_type = std::ptrdiff_t;
     using pointer = const Event*;
@@ -330,7 +338,11 @@ class Session::Events {
       }
       return *this;
     }
-    bool operator!=(End) const { return event_->kind != TSR_EVENT_NONE; }
+    void operator++(int) { ++*this; }
+    friend bool operator==(const Iterator& at, End) { return at.event_->kind == TSR_EVENT_NONE; }
+    friend bool operator!=(const Iterator& at, End end) { return !(at == end); }
+    friend bool operator==(End end, const Iterator& at) { return at == end; }
+    friend bool operator!=(End end, const Iterator& at) { return !(at == end); }
 
    private:
     Session* session_;

@@ -128,6 +128,25 @@ TEST_F(Wrapper, Logits) {
   EXPECT_EQ(all.size(), rows * model.info().vocabulary);
 }
 
+// What grows between the two calls is asked for again; what fails otherwise is thrown.
+TEST(Sized, GrowsWithItsSource) {
+  int calls = 0;
+  const auto growing = [&](int32_t* out, uint64_t room, uint64_t* count) -> tsr_status {
+    *count = ++calls < 4 ? static_cast<uint64_t>(calls) : 3u;
+    if (room == 0) return TSR_OK;
+    if (room < *count) return TSR_BUFFER_TOO_SMALL;
+    std::fill_n(out, *count, 7);
+    return TSR_OK;
+  };
+  EXPECT_EQ(tsr::detail::sized<std::vector<int32_t>>(growing), std::vector<int32_t>(3, 7));
+  EXPECT_EQ(calls, 4);
+  const auto fails = [](int32_t*, uint64_t room, uint64_t* count) -> tsr_status {
+    *count = 2;
+    return room == 0 ? TSR_OK : TSR_BUSY;
+  };
+  EXPECT_THROW(tsr::detail::sized<std::vector<int32_t>>(fails), tsr::Exception);
+}
+
 TEST_F(Wrapper, Exceptions) {
   try {
     tsr::Model none(runtime, "/no/such/model.gguf");
