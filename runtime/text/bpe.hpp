@@ -41,7 +41,6 @@ class Bpe {
       int32_t right;
     };
     std::vector<int32_t> ids;
-    std::vector<uint32_t> ranks;
     std::vector<Symbol> symbols;
     std::vector<uint64_t> heap;  // rank << 32 | index of the left symbol
   };

@@ -11,7 +11,6 @@ namespace tessera::text {
 
 class Tokenizer;
 
-// Same numbers as tsr_role.
 enum class Role : int32_t { system = 0, user = 1, assistant = 2, tool = 3 };
 
 // A template of the ChatML family: <|im_start|>ROLE\nCONTENT<|im_end|>\n. Recognised from the

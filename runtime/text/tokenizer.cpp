@@ -187,9 +187,6 @@ Tokenizer::Tokenizer(VocabularyData data)
       end_of_generation_(make_ends(data, special_)),
       bos_(data.bos),
       eos_(data.eos),
-      eot_(data.eot),
-      unknown_(data.unknown),
-      padding_(data.padding),
       add_bos_(data.add_bos) {}
 
 std::vector<int32_t> Tokenizer::encode(std::string_view utf8, bool parse_special) const {

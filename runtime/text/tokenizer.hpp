@@ -52,9 +52,6 @@ class Tokenizer {
   // Ids with a role, -1 if the file names none.
   int32_t bos() const { return bos_; }
   int32_t eos() const { return eos_; }
-  int32_t eot() const { return eot_; }
-  int32_t unknown() const { return unknown_; }
-  int32_t padding() const { return padding_; }
   // Whether a context should begin with bos().
   bool add_bos() const { return add_bos_; }
 
@@ -83,9 +80,6 @@ class Tokenizer {
   std::vector<int32_t> end_of_generation_;
   int32_t bos_;
   int32_t eos_;
-  int32_t eot_;
-  int32_t unknown_;
-  int32_t padding_;
   bool add_bos_;
 };
 
