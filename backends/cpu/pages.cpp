@@ -46,6 +46,19 @@ void check(const KvLayout& layout, uint32_t group) {
   }
 }
 
+// The layers in the order of their bytes, runs as first-last: "0-3,8".
+std::string layers_text(const std::vector<uint32_t>& layers) {
+  std::string text;
+  for (size_t i = 0; i < layers.size();) {
+    size_t end = i + 1;
+    while (end < layers.size() && layers[end] == layers[end - 1] + 1) ++end;
+    text += (text.empty() ? "" : ",") + std::to_string(layers[i]);
+    if (end - i > 1) text += "-" + std::to_string(layers[end - 1]);
+    i = end;
+  }
+  return text;
+}
+
 }  // namespace
 
 uint64_t head_bytes(KvType type, uint32_t head_dim) {
@@ -77,7 +90,7 @@ std::string page_layout_name(const KvLayout& layout) {
     if (i == 0) {
       name += std::string(type_name(layout.type)) + "/p" + std::to_string(layout.page_slots);
     }
-    name.append("/").append(std::to_string(g.layers.size()));
+    name.append("/").append(layers_text(g.layers));
     name.append("x").append(std::to_string(g.kv_heads));
     name.append("x").append(std::to_string(g.head_dim));
   }

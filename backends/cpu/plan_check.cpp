@@ -8,16 +8,34 @@
 namespace tessera::cpu {
 namespace {
 
-std::string at(const char* field, size_t index) {
-  return std::string("Step::") + field + "[" + std::to_string(index) + "]";
+// Where in the step a value stands; becomes text only where it is wrong.
+struct Place {
+  const char* field;
+  size_t index;
+  const char* member = "";
+  size_t element = SIZE_MAX;  // of the entry, where it is a list
+
+  std::string text() const {
+    std::string text = std::string("Step::") + field + "[" + std::to_string(index) + "]" + member;
+    if (element != SIZE_MAX) text += "[" + std::to_string(element) + "]";
+    return text;
+  }
+};
+
+Place at(const char* field, size_t index, const char* member = "") {
+  return {field, index, member};
 }
 
 [[noreturn]] void bad(const std::string& what, const std::string& why) {
   fail(Status::invalid_argument, what + " " + why);
 }
 
+[[noreturn]] void bad(const Place& place, const std::string& why) {
+  bad(place.text(), why);
+}
+
 // `first` .. `first + count` lies within `size` entries of `field`.
-void check_range(const std::string& what, uint64_t first, uint64_t count, const char* field,
+void check_range(const Place& what, uint64_t first, uint64_t count, const char* field,
                  size_t size) {
   if (first + count > size) {
     bad(what, "covers entries " + std::to_string(first) + " to " + std::to_string(first + count) +
@@ -33,14 +51,14 @@ void check_size(const char* field, const std::vector<T>& list, size_t rows) {
   }
 }
 
-void check_below(const std::string& what, uint64_t value, uint64_t limit, const char* of) {
+void check_below(const Place& what, uint64_t value, uint64_t limit, const char* of) {
   if (value >= limit) {
     bad(what,
         "is " + std::to_string(value) + "; it must be below " + std::to_string(limit) + ", " + of);
   }
 }
 
-void check_token(const std::string& what, int64_t token, uint32_t vocabulary) {
+void check_token(const Place& what, int64_t token, uint32_t vocabulary) {
   if (token < 0 || token >= vocabulary) {
     bad(what, "is " + std::to_string(token) + "; the vocabulary has " + std::to_string(vocabulary) +
                   " tokens");
@@ -87,8 +105,8 @@ void check_tables(const Step& step, const StepLimits& limits) {
                                     std::to_string(step.masks.size()));
     }
     for (size_t e = 0; e < table.size(); ++e) {
-      check_below(at("page_tables", g) + "[" + std::to_string(e) + "]", table[e],
-                  limits.page_counts[g], "the pages of the group");
+      check_below({"page_tables", g, "", e}, table[e], limits.page_counts[g],
+                  "the pages of the group");
     }
   }
 }
@@ -143,9 +161,9 @@ void check_logits(const Step& step, const StepLimits& limits) {
   const uint64_t mask_words = (uint64_t{limits.vocabulary} + 31) / 32;
   for (uint32_t i = 0; i < step.logits.size(); ++i) {
     const LogitsRequest& request = step.logits[i];
-    const std::string what = at("logits", i);
-    check_below(what + ".row", request.row, step.rows(), "the rows of the step");
-    check_below(what + ".top_k", request.top_k, uint64_t{limits.vocabulary} + 1,
+    const Place what = at("logits", i);
+    check_below(at("logits", i, ".row"), request.row, step.rows(), "the rows of the step");
+    check_below(at("logits", i, ".top_k"), request.top_k, uint64_t{limits.vocabulary} + 1,
                 "one more than the vocabulary");
     check_range(what, request.first_adjustment, request.adjustment_count, "adjustments",
                 step.adjustments.size());
@@ -156,11 +174,11 @@ void check_logits(const Step& step, const StepLimits& limits) {
     for (uint32_t j = 0; j < request.adjustment_count; ++j) {
       const size_t index = size_t{request.first_adjustment} + j;
       const LogitAdjustment& adjustment = step.adjustments[index];
-      check_token(at("adjustments", index) + ".token", adjustment.token, limits.vocabulary);
+      check_token(at("adjustments", index, ".token"), adjustment.token, limits.vocabulary);
       if (!(adjustment.penalty > 0) || !std::isfinite(adjustment.penalty)) {
-        bad(at("adjustments", index) + ".penalty", "must be positive and finite");
+        bad(at("adjustments", index, ".penalty"), "must be positive and finite");
       }
-      if (std::isnan(adjustment.subtract)) bad(at("adjustments", index) + ".subtract", "is NaN");
+      if (std::isnan(adjustment.subtract)) bad(at("adjustments", index, ".subtract"), "is NaN");
       uint32_t& seen = adjusted[static_cast<size_t>(adjustment.token)];
       if (seen == i + 1) {
         bad(at("adjustments", index),

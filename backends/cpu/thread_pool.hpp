@@ -14,7 +14,6 @@ namespace tessera::cpu {
 class Team {
  public:
   explicit Team(uint32_t threads) : threads_(threads) {}
-  uint32_t threads() const { return threads_; }
 
   // Calls work(i) for every i < count, spread over the threads, and returns when all are done.
   // Every thread of the team makes the same sequence of calls. `work` must not throw.

@@ -273,6 +273,17 @@ TEST_P(ContractConformance, LayoutNamesTellLayoutsApart) {
   }
   names.push_back(backend->page_layout_name(test::one_group(KvType::f16, 16, {0}, 2, 32)));
   names.push_back(backend->page_layout_name(test::one_group(KvType::f16, 16, {0, 1}, 1, 64)));
+  // As many layers, but others, or the same in another order.
+  for (const std::vector<uint32_t>& layers :
+       {std::vector<uint32_t>{0, 1, 2}, {0, 1, 3}, {0, 2, 1}, {0, 12, 3}, {1, 2, 3}}) {
+    names.push_back(backend->page_layout_name(test::one_group(KvType::f16, 16, layers, 1, 64)));
+  }
+  // Two groups that share the layers out otherwise.
+  for (const uint32_t other : {1u, 2u}) {
+    KvLayout layout = test::one_group(KvType::f16, 16, {0, other}, 1, 64);
+    layout.groups.push_back({{3 - other}, 1, 64, 0});
+    names.push_back(backend->page_layout_name(layout));
+  }
   std::sort(names.begin(), names.end());
   EXPECT_EQ(std::adjacent_find(names.begin(), names.end()), names.end());
   EXPECT_EQ(backend->page_layout_name(layout_of(KvType::f16, 16)),
