@@ -145,10 +145,10 @@ std::unique_ptr<PageMemory> RemoteBackend::create_pages(const KvLayout& layout,
                                                         std::span<const uint32_t> page_counts) {
   connection().check();
   allocate("pages");
-  CreatedPages created = connection().call(
-      CreatePages{.layout = layout, .counts = {page_counts.begin(), page_counts.end()}});
-  const uint64_t id = created.id;
+  CreatedPages created;
   try {
+    connection().call_into(
+        created, CreatePages{.layout = layout, .counts = {page_counts.begin(), page_counts.end()}});
     if (created.page_bytes.size() != page_counts.size()) {
       fail(Status::internal, "remote: the worker made other pages than asked");
     }
@@ -156,7 +156,7 @@ std::unique_ptr<PageMemory> RemoteBackend::create_pages(const KvLayout& layout,
     for (size_t g = 0; g < page_counts.size(); ++g) bytes += created.page_bytes[g] * page_counts[g];
     return std::make_unique<RemotePageMemory>(device_, std::move(created), bytes);
   } catch (...) {
-    connection().drop(DropPages{id});
+    if (created.id != 0) connection().drop(DropPages{created.id});
     throw;
   }
 }

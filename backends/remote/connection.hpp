@@ -75,6 +75,15 @@ class Connection {
                           patience);
   }
 
+  // Like call; where it throws, `reply` has what was decoded until then.
+  template <class Request>
+  void call_into(typename Request::Reply& reply, Request request) {
+    const Bytes body = await_body(post<DeviceRequest>(0, std::move(request)), kCallPatience);
+    Decoder decoder("reply", body);
+    decoder(reply);
+    decoder.finish();
+  }
+
   // Has the worker drop something. One that is lost has dropped it already.
   template <class Request>
   void drop(Request request) noexcept {
