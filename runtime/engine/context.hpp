@@ -33,7 +33,7 @@ struct ContextOptions {
   std::string primer;
   KeyForm key_form = KeyForm::local;  // tests compare the forms
   std::vector<LayerGroup> groups;     // tests split the layers; empty: as the model says
-  std::function<void(const std::string&)> log_error;  // on the engine thread; may be empty
+  std::function<void(const std::string&)> log_error;  // on the engine thread, no lock held
 };
 
 // The fields of tsr_metrics that are counted; blocks are counted in blocks.
@@ -174,6 +174,7 @@ class Context {
   void run();
   void settle_sessions() noexcept;
   void settle(SessionState& session);
+  void forget_ended() noexcept;
   uint32_t plan_rows(const SessionState& session, uint32_t budget,
                      std::vector<SegmentRows>& rows) const;
   std::vector<Participant> choose() noexcept;
@@ -184,7 +185,8 @@ class Context {
   void compute(std::unique_lock<std::mutex>& guard, const Step& step, StepResult& result);
   void apply(std::vector<Participant>& participants, StepResult& result) noexcept;
   void apply_to(Participant& participant, StepResult& result);
-  void step_failed(const std::vector<Participant>& participants, Status status,
+  void step_failed(std::unique_lock<std::mutex>& guard,
+                   const std::vector<Participant>& participants, Status status,
                    std::string_view message) noexcept;
   void wake();
 

@@ -36,7 +36,7 @@ void Context::run() {
           apply(participants, result);
         },
         [&](Status status, std::string_view message) {
-          step_failed(participants, status, message);
+          step_failed(guard, participants, status, message);
         });
   }
 }
@@ -48,6 +48,11 @@ void Context::settle_sessions() noexcept {
         [&] { settle(*session); },
         [&](Status status, std::string_view message) { fail_session(*session, status, message); });
   }
+  forget_ended();
+}
+
+// Before the lock is free: a session whose task has ended may begin the next.
+void Context::forget_ended() noexcept {
   std::erase_if(active_, [](const SessionRef& session) { return !session->task; });
 }
 
@@ -195,6 +200,7 @@ void Context::add_to(StepBuilder& builder, Participant& p) {
 
 // Runs the step; the lock is free meanwhile.
 void Context::compute(std::unique_lock<std::mutex>& guard, const Step& step, StepResult& result) {
+  forget_ended();
   struct Unlocked {
     std::unique_lock<std::mutex>& guard;
     explicit Unlocked(std::unique_lock<std::mutex>& g) : guard(g) { guard.unlock(); }
@@ -260,19 +266,23 @@ void Context::apply_to(Participant& p, StepResult& result) {
   }
 }
 
-// A device that is lost takes all sessions along and stays lost.
-void Context::step_failed(const std::vector<Participant>& participants, Status status,
+// A device that is lost takes all sessions along and stays lost. The lock is free while the log is
+// called: the application may wait there for a thread that is inside a call.
+void Context::step_failed(std::unique_lock<std::mutex>& guard,
+                          const std::vector<Participant>& participants, Status status,
                           std::string_view message) noexcept {
-  if (log_error_) {
-    attempt([&] { log_error_(std::string(message)); }, [](Status, std::string_view) {});
-  }
-  if (status != Status::device_lost) {
+  if (status == Status::device_lost) {
+    failure_ = status;
+    attempt([&] { failure_message_ = message; }, [](Status, std::string_view) {});
+    for (const SessionRef& session : active_) fail_session(*session, status, message);
+  } else {
     for (const Participant& p : participants) fail_session(*p.session, status, message);
-    return;
   }
-  failure_ = status;
-  attempt([&] { failure_message_ = message; }, [](Status, std::string_view) {});
-  for (const SessionRef& session : active_) fail_session(*session, status, message);
+  if (!log_error_) return;
+  forget_ended();
+  guard.unlock();
+  attempt([&] { log_error_(std::string(message)); }, [](Status, std::string_view) {});
+  guard.lock();
 }
 
 void Context::wake() {

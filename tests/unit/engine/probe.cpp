@@ -74,6 +74,8 @@ std::string ContextProbe::check() {
   std::map<const kv::Canonical*, uint32_t> pins;
   std::set<SessionRef> all(context_.sessions_.begin(), context_.sessions_.end());
   all.insert(context_.active_.begin(), context_.active_.end());
+  const std::set<SessionRef> active(context_.active_.begin(), context_.active_.end());
+  if (active.size() != context_.active_.size()) return "a session is active twice";
   for (const SessionRef& session : all) {
     if (const std::string wrong = check_session(*session); !wrong.empty()) return wrong;
     reserved += session->reserved;
