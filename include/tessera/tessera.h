@@ -356,15 +356,16 @@ TSR_API tsr_status tsr_chunk_create_text(tsr_context context, const char *text, 
                                          const tsr_chunk_options *options, tsr_chunk *out);
 TSR_API void tsr_chunk_destroy(tsr_chunk chunk);
 
-/* Waits until the chunk is encoded (a lazy one: starts that). Returns what the encoding failed
- * with, where it did: CAPACITY, OUT_OF_DEVICE_MEMORY, DEVICE_LOST. TIMEOUT. */
+/* Waits until the chunk is encoded (a lazy one: starts that). Where an encoding failed, one wait
+ * returns what with, such as OUT_OF_DEVICE_MEMORY or DEVICE_LOST; the next wait or use tries again.
+ * CAPACITY. TIMEOUT. */
 TSR_API tsr_status tsr_chunk_wait(tsr_chunk chunk, int64_t timeout_ms);
 
 typedef int32_t tsr_chunk_state;
 #define TSR_CHUNK_ABSENT 0  /* no KV: lazy, or given back to the budget; encoded when needed */
 #define TSR_CHUNK_PENDING 1 /* waiting or being encoded */
 #define TSR_CHUNK_READY 2
-#define TSR_CHUNK_FAILED 3  /* tsr_chunk_wait says why; tried again when needed */
+#define TSR_CHUNK_FAILED 3  /* tsr_chunk_wait says why, once; tried again when needed */
 
 typedef struct tsr_chunk_info {
   uint32_t struct_size;

@@ -138,13 +138,16 @@ tsr_status tsr_chunk_create_text(tsr_context context, const char* text, uint64_t
 
 void tsr_chunk_destroy(tsr_chunk chunk) {
   clear_message();
-  remove<ChunkObject>(chunk);
+  if (const auto object = remove<ChunkObject>(chunk)) {
+    object->context->engine->end_chunk_waits(object->destroyed);
+  }
 }
 
 tsr_status tsr_chunk_wait(tsr_chunk chunk, int64_t timeout_ms) {
   return guarded([&] {
     const auto object = find<ChunkObject>(chunk);
-    if (!object->context->engine->wait_chunk(object->text, timeout_argument(timeout_ms))) {
+    if (!object->context->engine->wait_chunk(object->text, object->destroyed,
+                                             timeout_argument(timeout_ms))) {
       fail(Status::timeout, "the chunk was not encoded in time");
     }
   });

@@ -42,6 +42,7 @@ struct ChunkObject {
   static constexpr HandleKind kKind = HandleKind::chunk;
   std::shared_ptr<ContextObject> context;
   kv::CanonicalRef text;
+  bool destroyed = false;  // the handle; under the engine's lock
   ~ChunkObject() { context->engine->release_chunk(std::move(text)); }
 };
 

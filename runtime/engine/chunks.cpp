@@ -99,6 +99,7 @@ void Context::finish_encode(SessionState& job, Status status) noexcept {
     text.state = kv::CanonicalState::failed;
     text.error = status;
     text.message = std::move(job.task->last_event.front().text);
+    text.failure_told = false;
   }
   chunks_.notify_all();
 }
@@ -130,22 +131,33 @@ kv::CanonicalRef Context::create_chunk(std::vector<int32_t> tokens, bool lazy) {
   return chunk;
 }
 
-bool Context::wait_chunk(const kv::CanonicalRef& chunk, int64_t timeout_ms) {
+bool Context::wait_chunk(const kv::CanonicalRef& chunk, const bool& ended, int64_t timeout_ms) {
   std::unique_lock guard(lock_);
   if (failure_ != Status::ok) fail(failure_, failure_message_);
-  if (chunk->state == kv::CanonicalState::absent || chunk->state == kv::CanonicalState::failed) {
+  const bool failed = chunk->state == kv::CanonicalState::failed;
+  if (chunk->state == kv::CanonicalState::absent || (failed && chunk->failure_told)) {
     std::vector<const kv::Canonical*> counted;
     check_available(encode_need(chunk, counted));
     start_encode(chunk);
   }
-  const auto settled = [&] { return chunk->state != kv::CanonicalState::pending; };
+  const auto settled = [&] { return ended || chunk->state != kv::CanonicalState::pending; };
   if (timeout_ms < 0) {
     chunks_.wait(guard, settled);
   } else if (!chunks_.wait_for(guard, std::chrono::milliseconds(timeout_ms), settled)) {
     return false;
   }
-  if (chunk->state == kv::CanonicalState::failed) fail(chunk->error, chunk->message);
+  if (ended) fail(Status::cancelled, "the chunk was destroyed while it was waited for");
+  if (chunk->state == kv::CanonicalState::failed) {
+    chunk->failure_told = true;
+    fail(chunk->error, chunk->message);
+  }
   return true;
+}
+
+void Context::end_chunk_waits(bool& ended) noexcept {
+  std::lock_guard guard(lock_);
+  ended = true;
+  chunks_.notify_all();
 }
 
 ChunkInfo Context::chunk_info(const kv::CanonicalRef& chunk) {

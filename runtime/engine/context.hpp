@@ -112,8 +112,10 @@ class Context {
 
   // ---- chunks.cpp
   kv::CanonicalRef create_chunk(std::vector<int32_t> tokens, bool lazy);
-  // False after timeout_ms. Throws what the encoding failed with.
-  bool wait_chunk(const kv::CanonicalRef& chunk, int64_t timeout_ms);
+  // False after timeout_ms. Throws what the encoding failed with, once; the next wait tries again.
+  // Throws cancelled when end_chunk_waits sets `ended`, which the context's lock guards.
+  bool wait_chunk(const kv::CanonicalRef& chunk, const bool& ended, int64_t timeout_ms);
+  void end_chunk_waits(bool& ended) noexcept;
   ChunkInfo chunk_info(const kv::CanonicalRef& chunk);
   void release_chunk(kv::CanonicalRef chunk) noexcept;
 

@@ -34,6 +34,7 @@ struct Canonical {
   CanonicalState state = CanonicalState::absent;
   Status error = Status::ok;  // of a failed encoding
   std::string message;
+  bool failure_told = false;     // to somebody who waited
   std::vector<BlockRef> blocks;  // when ready: keys rotated from 0, slots filled in order
 
   uint32_t pins = 0;      // sessions and encodings that use it: not evicted

@@ -48,7 +48,7 @@ TEST_P(LayerGroups, SplitLayersComputeTheSame) {
   for (const bool split : {false, true}) {
     const auto context = this->context(split, 1 << 20);
     const kv::CanonicalRef chunk = context->create_chunk(tokens(19, 1), false);
-    EXPECT_TRUE(context->wait_chunk(chunk, -1));
+    EXPECT_TRUE(context->wait_chunk(chunk, false, -1));
     for (const bool text_first : {false, true}) {
       const engine::SessionRef session = context->create_session({});
       if (text_first) context->add_tokens(*session, tokens(11, 2));
