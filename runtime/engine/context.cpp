@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <system_error>
 
 namespace tessera::engine {
 namespace {
@@ -35,7 +36,12 @@ Context::Context(std::shared_ptr<const model::Model> model, const ContextOptions
   program_options.max_rows = max_rows_;
   program_options.threads = options.threads ? options.threads : core_count();
   program_ = model_->backend().compile(graph, pool_->memory(), program_options);
-  engine_ = std::thread([this] { run(); });
+  try {
+    engine_ = std::thread([this] { run(); });
+  } catch (const std::system_error& error) {
+    fail(Status::out_of_host_memory,
+         std::string("cannot start the context's engine thread: ") + error.what());
+  }
 }
 
 Context::~Context() {

@@ -1,4 +1,6 @@
 // Any call from any thread at any time.
+#include <pthread.h>
+
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -173,6 +175,23 @@ TEST_P(FullThreads, ForLonger) {
     options.threads = 1 + seed % 2;
     run(context(options), 3000, seed);
   }
+}
+
+TEST_P(Threads, NoThreadLeftForTheEngine) {
+  tsr::Model& loaded = model();
+  pthread_attr_t before, huge;
+  ASSERT_EQ(pthread_getattr_default_np(&before), 0);
+  ASSERT_EQ(pthread_getattr_default_np(&huge), 0);
+  ASSERT_EQ(pthread_attr_setstacksize(&huge, size_t{1} << 47), 0);  // more than addresses
+  ASSERT_EQ(pthread_setattr_default_np(&huge), 0);
+  std::string message;
+  const tsr_status status = status_of([&] { tsr::Context(loaded, small()); }, &message);
+  ASSERT_EQ(pthread_setattr_default_np(&before), 0);
+  EXPECT_EQ(status, TSR_OUT_OF_HOST_MEMORY) << message;
+  EXPECT_NE(message.find("thread"), std::string::npos) << message;
+  tsr::Session session{context()};
+  session.add_text("goes on");
+  EXPECT_EQ(generate(session, greedy(2)).size(), 2u);
 }
 
 }  // namespace
