@@ -66,6 +66,12 @@ tsr_status tsr_context_create(tsr_model model, const tsr_context_options* option
     require(out, "out");
     engine::ContextOptions o =
         context_options(read_struct(options, version_1<tsr_context_options>, "options"));
+    const uint32_t head_dim = owner->model->hyperparameters().head_dim;
+    if (o.kv_type == KvType::q8_0 && head_dim % 32 != 0) {
+      fail(Status::unsupported, "options->kv_type is TSR_KV_Q8_0, for heads of a multiple of 32 " +
+                                    std::string("values; this model's have ") +
+                                    std::to_string(head_dim));
+    }
     o.log_error = [runtime = owner->runtime](const std::string& message) {
       runtime->log(TSR_LOG_ERROR, message);
     };

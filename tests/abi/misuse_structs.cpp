@@ -274,6 +274,15 @@ TEST_F(Structs, MessagesOfALaterRelease) {
   EXPECT_FAILS(format(), TSR_INVALID_ARGUMENT, "messages[1]", "struct_size");
 }
 
+// The tiny model's heads have 16 values.
+TEST_F(Structs, AKvTypeThatDoesNotFitTheModel) {
+  tsr_context_options options = small_context();
+  options.kv_type = TSR_KV_Q8_0;
+  Context made;
+  EXPECT_FAILS(tsr_context_create(model, &options, made.out()), TSR_UNSUPPORTED, "options->kv_type",
+               "32", "16");
+}
+
 TEST_F(Structs, NumbersThatAreNone) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const float inf = std::numeric_limits<float>::infinity();
