@@ -505,7 +505,8 @@ TSR_API tsr_status tsr_session_get_tokens(tsr_session session, int32_t *tokens, 
                                           uint64_t *count);
 
 /* Rows of logits wanted from tsr_session_evaluate: of the last token, or of every token added since
- * the last answer or evaluation that was not shared by a chunk or prefix run. */
+ * the last answer or evaluation (one that failed counts as far as it got) that was not shared by
+ * the anchor, a chunk or a prefix run. */
 #define TSR_LOGITS_LAST UINT64_C(0)
 #define TSR_LOGITS_ALL UINT64_C(1)
 
@@ -540,7 +541,8 @@ typedef struct tsr_report {
 
 TSR_API tsr_status tsr_report_init(tsr_report *report, uint32_t struct_size);
 
-/* Of the answer under way or the last one; all zero before the first. */
+/* Of the answer under way or the last one; all zero before the first. Where one ends before its
+ * first token, its prompt's counts add up to what was ready by then. */
 TSR_API tsr_status tsr_session_get_report(tsr_session session, tsr_report *report);
 
 #ifdef __cplusplus

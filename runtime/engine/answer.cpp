@@ -108,7 +108,14 @@ void Context::fail_session(SessionState& session, Status status,
 }
 
 void Context::end_task(SessionState& session) noexcept {
-  const bool encode = session.task->purpose == Purpose::encode;
+  const Purpose purpose = session.task->purpose;
+  const bool encode = purpose == Purpose::encode;
+  if (!encode && session.task->first_token == Clock::time_point{}) fill_report(session);
+  // An evaluation that failed owes the logits still.
+  if (purpose == Purpose::generate ||
+      (purpose == Purpose::evaluate && session.ended.kind != EventKind::failed)) {
+    session.settled = session.tokens;
+  }
   release_reservation(session);
   session.task.reset();
   if (encode || session.closed) drop_context(session);
@@ -117,16 +124,19 @@ void Context::end_task(SessionState& session) noexcept {
   events_.notify_all();
 }
 
-// At the first token: where the prompt's tokens came from.
+// Where the prompt's tokens came from: at the first token, or where a task ends before it.
 void Context::fill_report(SessionState& session) noexcept {
+  constexpr Clock::time_point kNever;
   const Task& task = *session.task;
+  const Clock::time_point ready = task.first_token != kNever ? task.first_token : Clock::now();
+  const Clock::time_point begun = task.prompt_begun != kNever ? task.prompt_begun : ready;
   Report& report = session.report;
   report.tokens_exact = task.reused_exact;
   report.tokens_approximate = task.reused_approximate;
-  report.tokens_computed = task.prompt_tokens - task.reused_exact - task.reused_approximate;
-  report.lookup_us = microseconds(task.begun, task.prompt_begun);
-  report.prompt_us = microseconds(task.prompt_begun, task.first_token);
-  report.first_token_us = microseconds(task.begun, task.first_token);
+  report.tokens_computed = session.ready() - task.reused_exact - task.reused_approximate;
+  report.lookup_us = microseconds(task.begun, begun);
+  report.prompt_us = microseconds(begun, ready);
+  if (task.first_token != kNever) report.first_token_us = microseconds(task.begun, ready);
   for (const Segment& segment : session.segments) {
     for (const kv::BlockRef& block : segment.span.blocks) {
       const bool shared = !segment.computed_here() || block.use_count() > 1;

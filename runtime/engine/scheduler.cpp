@@ -187,12 +187,18 @@ void Context::add_to(StepBuilder& builder, Participant& p) {
   if (task.purpose == Purpose::generate && complete) {
     wanted.push_back(
         sampling_request(last_row, task.options.sampling, model_->hyperparameters().vocabulary));
-  } else if (task.purpose == Purpose::evaluate && (task.all_logits || complete)) {
-    for (uint32_t row = task.all_logits ? p.first_row : last_row; row <= last_row; ++row) {
-      LogitsRequest request;
-      request.row = row;
-      request.full = true;
-      wanted.push_back(request);
+  } else if (task.purpose == Purpose::evaluate) {
+    uint32_t row = p.first_row;
+    for (const SegmentRows& rows : p.rows) {
+      const kv::Span& span = session.segments[rows.segment].span;
+      uint64_t token = static_cast<uint64_t>(span.logical_start) + span.slots;
+      for (const uint32_t end = row + rows.count; row < end; ++row, ++token) {
+        if (token < task.first_logits) continue;
+        LogitsRequest request;
+        request.row = row;
+        request.full = true;
+        wanted.push_back(request);
+      }
     }
   }
   p.request_count = static_cast<uint32_t>(wanted.size()) - p.first_request;

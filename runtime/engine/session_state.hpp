@@ -78,7 +78,8 @@ struct Task {
   uint64_t reused_exact = 0;   // of those, ready without computing, by provenance
   uint64_t reused_approximate = 0;
   bool decoding = false;      // the prompt is done
-  bool all_logits = false;    // evaluate: of every row, not the last only
+  bool all_logits = false;    // evaluate: of all that was added, not of the last token only
+  uint64_t first_logits = 0;  // evaluate: the first token whose logits are wanted
   std::vector<float> logits;  // evaluate: rows so far
   kv::CanonicalRef target;    // encode: takes the KV
   Clock::time_point begun;
@@ -94,7 +95,8 @@ struct SessionState {
   uint64_t handle = 0;  // the application's name for it, for tsr_context_wait
 
   std::vector<Segment> segments;
-  uint64_t tokens = 0;  // sum of the segments' lengths
+  uint64_t tokens = 0;   // sum of the segments' lengths
+  uint64_t settled = 0;  // of those, there when the last answer or evaluation ended
 
   // Where the session stands in the prefix tree: segments before prefix_segment are in it whole.
   uint32_t prefix_segment = 0;

@@ -20,6 +20,12 @@ bool wait_until(std::condition_variable& changed, std::unique_lock<std::mutex>& 
   return changed.wait_for(guard, std::chrono::milliseconds(timeout_ms), ready);
 }
 
+// The first token whose logits an evaluation gives.
+uint64_t first_logits(const SessionState& session, bool all) {
+  const uint64_t last = std::max<uint64_t>(session.tokens, 1) - 1;
+  return all ? std::min(session.settled, last) : last;
+}
+
 }  // namespace
 
 SessionRef Context::create_session(const SessionOptions& options) {
@@ -169,23 +175,23 @@ void Context::generate(SessionState& session, const GenerateOptions& options) {
 uint64_t Context::evaluate_size(SessionState& session, bool all) {
   std::lock_guard guard(lock_);
   check_idle(session);
-  uint64_t rows = 1;
-  if (all) {
-    rows = 0;
-    for (const Segment& segment : session.segments) {
-      if (segment.pending() == 0) continue;
-      if (!segment.computed_here()) {
-        fail(Status::invalid_argument,
-             "TSR_LOGITS_ALL: the session holds a chunk or anchor that is not computed yet; "
-             "evaluate it with TSR_LOGITS_LAST first");
-      }
-      rows += segment.pending();
-    }
-    rows = std::max<uint64_t>(rows, 1);
-  }
   if (session.tokens == 0) {
     fail(Status::invalid_argument, "the session is empty; add text before evaluating");
   }
+  uint64_t rows = 0;
+  const uint64_t first = first_logits(session, all);
+  for (const Segment& segment : session.segments) {
+    if (segment.computed_here()) {
+      const uint64_t end = static_cast<uint64_t>(segment.span.logical_start) + segment.length;
+      rows += std::min<uint64_t>(segment.pending(), end - std::min(end, first));
+    } else if (all && segment.pending() > 0 && segment.kind != SegmentKind::anchor) {
+      fail(Status::invalid_argument,
+           "TSR_LOGITS_ALL: the session holds a chunk that is not computed yet; "
+           "evaluate it with TSR_LOGITS_LAST first");
+    }
+  }
+  const Segment& last = session.segments.back();
+  if (!last.computed_here() || last.pending() == 0) ++rows;  // reopen_last_token
   return rows * model_->hyperparameters().vocabulary;
 }
 
@@ -194,6 +200,7 @@ std::vector<float> Context::evaluate(SessionState& session, bool all) {
   task.all_logits = all;
   std::unique_lock guard(lock_);
   check_idle(session);
+  task.first_logits = first_logits(session, all);
   begin(session, std::move(task), 0);
   session.changed.wait(guard, [&] { return session.closed || !session.task; });
   if (session.closed) fail(Status::cancelled, "the session was destroyed while it was evaluated");

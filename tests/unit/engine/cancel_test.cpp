@@ -43,6 +43,12 @@ TEST_P(Cancel, WhileThePromptIsComputed) {
   const uint64_t computed = session.info().computed;
   EXPECT_LT(computed, kLong);
   EXPECT_EQ(session.info().tokens, kLong);
+  const tsr::Report report = session.report();
+  EXPECT_EQ(report.tokens_computed, computed);
+  EXPECT_EQ(report.tokens_exact + report.tokens_approximate + report.tokens_generated, 0u);
+  EXPECT_GT(report.prompt_us, 0u);
+  EXPECT_EQ(report.first_token_us, 0u);
+  EXPECT_EQ(report.bytes_private + report.bytes_shared, (computed + 7) / 8 * 8 * kTokenBytes);
   expect_idle(context);
   // The rest is computed when it is needed again, and nothing twice.
   tsr::Session alone(this->context());

@@ -1,4 +1,6 @@
 // Several turns of one session, and generating or evaluating where nothing new was added.
+#include <thread>
+
 #include "tests/unit/engine/fixture.hpp"
 
 namespace tessera::test {
@@ -185,6 +187,104 @@ TEST_P(Turns, BusyWhileAnAnswerIsUnderWayOrUnread) {
   session.add_text("more");
   EXPECT_EQ(status_of([&] { tsr::Session(context).generate(); }), TSR_INVALID_ARGUMENT);
   EXPECT_EQ(status_of([&] { tsr::Session(context).evaluate(); }), TSR_INVALID_ARGUMENT);
+}
+
+// However the answer before ended: its last token, whose KV nobody needed yet, is not among them.
+TEST_P(Turns, AllLogitsAreOfWhatCameAfterTheAnswer) {
+  const tsr::Context context = this->context();
+  const size_t width = model().info().vocabulary;
+  tsr::Session first(context);
+  first.add_text("once upon a time");
+  first.generate(greedy(24));
+  const std::string whole = read(first).text;
+  size_t cut = whole.size() / 2;  // a whole character in the middle
+  while (cut > 0 && (whole[cut] & 0xc0) == 0x80) --cut;
+  size_t end = cut + 1;
+  while (end < whole.size() && (whole[end] & 0xc0) == 0x80) ++end;
+  const std::string stop = whole.substr(cut, end - cut);
+
+  tsr::SessionOptions narrow;
+  narrow.event_capacity = 1;
+  for (const tsr_finish finish : {TSR_FINISH_LENGTH, TSR_FINISH_STOP, TSR_FINISH_CANCELLED}) {
+    SCOPED_TRACE(finish);
+    tsr::Session session(context, narrow);
+    session.add_text("once upon a time");
+    if (finish == TSR_FINISH_STOP) {
+      session.generate(greedy(24), {stop});
+    } else {
+      session.generate(greedy(finish == TSR_FINISH_LENGTH ? 24 : 500));
+    }
+    while (finish == TSR_FINISH_CANCELLED && session.next()->kind != TSR_EVENT_TEXT) {
+    }
+    if (finish == TSR_FINISH_CANCELLED) session.cancel();
+    EXPECT_EQ(read(session).finish, finish);
+    EXPECT_EQ(session.evaluate(TSR_LOGITS_ALL).size(), width) << "nothing was added";
+    const size_t answered = session.info().tokens;
+    session.generate(greedy(3));
+    read(session);
+    session.add_text(digits(20, 2));
+    const std::vector<float> rows = session.evaluate(TSR_LOGITS_ALL);
+    ASSERT_EQ(rows.size(), 20 * width);
+    const std::vector<int32_t> all = session.tokens();
+    ASSERT_EQ(all.size(), answered + 3 + 20);
+    for (const size_t row : {size_t{0}, size_t{7}, size_t{19}}) {
+      tsr::Session plain(context);
+      plain.add_tokens({all.begin(), all.end() - 19 + static_cast<ptrdiff_t>(row)});
+      const auto at = rows.begin() + static_cast<ptrdiff_t>(row * width);
+      EXPECT_LT(largest_difference(plain.evaluate(), {at, at + static_cast<ptrdiff_t>(width)}),
+                1e-4f)
+          << row;
+    }
+  }
+  expect_idle(context);
+}
+
+// What an evaluation that was cancelled left is still to be had.
+TEST_P(Turns, AllLogitsAfterACancelledEvaluation) {
+  tsr::ContextOptions options = small(1024);
+  options.max_step_tokens = 1;
+  const tsr::Context context = this->context(options);
+  tsr::Session session(context);
+  session.add_text(digits(1000, 1));
+  std::thread evaluating(
+      [&] { EXPECT_EQ(status_of([&] { session.evaluate(TSR_LOGITS_ALL); }), TSR_CANCELLED); });
+  while (context.metrics().computed_tokens < 4) std::this_thread::yield();
+  session.cancel();
+  evaluating.join();
+  const size_t left = 1000 - session.info().computed;
+  EXPECT_GT(left, 0u);
+  EXPECT_EQ(session.evaluate(TSR_LOGITS_ALL).size(), left * model().info().vocabulary);
+}
+
+// The anchor is shared, so it has no rows; recomputed chunks have.
+TEST_P(Turns, AllLogitsBehindAnAnchor) {
+  tsr::ContextOptions options = small();
+  options.set_anchor("<|im_start|>anchor");
+  const tsr::Context context = this->context(options);
+  const size_t width = model().info().vocabulary;
+  const tsr::Chunk chunk(context, digits(9, 1));
+  tsr::SessionOptions full;
+  full.repair = TSR_REPAIR_FULL;
+  for (int round = 0; round < 2; ++round) {  // the anchor absent, then ready
+    tsr::Session session(context, full), last(context, full);
+    for (tsr::Session* each : {&session, &last}) {
+      each->add_anchor();
+      each->add_chunk(chunk);
+      each->add_text("123");
+    }
+    const std::vector<float> rows = session.evaluate(TSR_LOGITS_ALL);
+    ASSERT_EQ(rows.size(), 12 * width);
+    EXPECT_LT(largest_difference({rows.end() - static_cast<ptrdiff_t>(width), rows.end()},
+                                 last.evaluate()),
+              1e-4f);
+    tsr::Session alone(context);
+    alone.add_anchor();
+    EXPECT_EQ(alone.evaluate(TSR_LOGITS_ALL).size(), width);
+  }
+  tsr::Session shares(context);
+  shares.add_anchor();
+  shares.add_chunk(chunk);
+  EXPECT_EQ(status_of([&] { shares.evaluate(TSR_LOGITS_ALL); }), TSR_INVALID_ARGUMENT);
 }
 
 }  // namespace
