@@ -17,7 +17,6 @@ static_assert(TSR_FINISH_END == static_cast<int32_t>(engine::Finish::end));
 static_assert(TSR_FINISH_STOP == static_cast<int32_t>(engine::Finish::stop));
 static_assert(TSR_FINISH_LENGTH == static_cast<int32_t>(engine::Finish::length));
 static_assert(TSR_FINISH_CANCELLED == static_cast<int32_t>(engine::Finish::cancelled));
-static_assert(TSR_REPAIR_FULL == static_cast<int32_t>(engine::Repair::full));
 
 namespace {
 
@@ -150,7 +149,9 @@ tsr_status tsr_session_add_tokens(tsr_session session, const int32_t* tokens, ui
     if (count > kMaxTokens) {
       invalid("count is " + std::to_string(count) + ", at most " + std::to_string(kMaxTokens));
     }
-    call.engine().add_tokens(call.state(), std::span(tokens, count));
+    const std::span ids(tokens, count);
+    check_tokens(ids, call.model().tokenizer().size());
+    call.engine().add_tokens(call.state(), ids);
   });
 }
 

@@ -96,6 +96,7 @@ class Context {
   void close_session(SessionState& session) noexcept;
   void set_handle(SessionState& session, uint64_t handle);
   void add_anchor(SessionState& session);
+  // Ids of the vocabulary.
   void add_tokens(SessionState& session, std::span<const int32_t> tokens);
   void add_chunk(SessionState& session, const kv::CanonicalRef& chunk);
   void generate(SessionState& session, const GenerateOptions& options);

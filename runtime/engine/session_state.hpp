@@ -20,18 +20,11 @@ namespace tessera::engine {
 
 using Clock = std::chrono::steady_clock;
 
-// Same numbers as tsr_repair.
-enum class Repair : int32_t {
-  standard = 0,
-  none = 1,
-  head = 2,
-  select = 3,
-  head_select = 4,
-  full = 5
-};
+// What of tsr_repair this release does.
+enum class Repair : uint8_t { none, full };
 
 struct SessionOptions {
-  Repair repair = Repair::none;  // none or full
+  Repair repair = Repair::none;
   uint32_t event_capacity = 64;
 };
 

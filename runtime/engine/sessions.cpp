@@ -128,13 +128,6 @@ void Context::add_anchor(SessionState& session) {
 }
 
 void Context::add_tokens(SessionState& session, std::span<const int32_t> tokens) {
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    if (tokens[i] < 0 || tokens[i] >= model_->tokenizer().size()) {
-      fail(Status::invalid_argument, "tokens[" + std::to_string(i) + "] is " +
-                                         std::to_string(tokens[i]) + ", must be 0 to " +
-                                         std::to_string(model_->tokenizer().size() - 1));
-    }
-  }
   std::lock_guard guard(lock_);
   check_idle(session);
   check_room(session, tokens.size());
