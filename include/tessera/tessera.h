@@ -15,10 +15,11 @@
  *           _destroy(NULL) is fine and does nothing.
  * Structs   begin with struct_size and are passed by pointer. Prepare one with its _init call
  *           (tsr_x_init(&x, sizeof x)), which zeroes it; zero means default for every field. Later
- *           releases add fields at the end only. A struct_size below version 1 of the struct is
- *           TSR_INVALID_ARGUMENT; one that is larger than the library knows is accepted if the
- *           unknown tail is zero and TSR_UNSUPPORTED otherwise. Output structs are filled up to
- *           the smaller of struct_size and what the library knows.
+ *           releases add fields at the end only. A struct_size below version 1 of the struct, or
+ *           above 4096 (no release will have such a struct), is TSR_INVALID_ARGUMENT; one that is
+ *           larger than the library knows is accepted if the unknown tail is zero and
+ *           TSR_UNSUPPORTED otherwise. Output structs are filled up to the smaller of struct_size
+ *           and what the library knows.
  * Text      is UTF-8, pointer and length in bytes, not NUL-terminated on output. A length of
  *           TSR_NUL_TERMINATED means that an input ends with a NUL. Inputs are copied before the
  *           call returns. Invalid UTF-8 is TSR_INVALID_ARGUMENT and the message gives its offset.
@@ -439,7 +440,8 @@ typedef struct tsr_generate_options {
   uint32_t top_k;      /* the k likeliest tokens; 0: off */
   uint64_t seed;       /* same seed, options and context: same answer */
   uint64_t flags;      /* TSR_GENERATE_IGNORE_END */
-  const tsr_text *stops; /* strings that end the answer and are not part of it */
+  const tsr_text *stops; /* strings that end the answer and are not in its text; the tokens that
+                          * were generated up to there, theirs included, stay in the session */
   uint64_t stop_count;   /* at most 16, each 1 to 256 bytes */
 } tsr_generate_options;
 
