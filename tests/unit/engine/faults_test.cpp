@@ -1,6 +1,8 @@
 // A device that fails at every point where it can: memory, steps, the device itself, its process.
 #include "backends/remote/faults.hpp"
 
+#include <atomic>
+#include <chrono>
 #include <optional>
 #include <thread>
 
@@ -277,6 +279,111 @@ TEST_P(Faults, OtherDevicesGoOn) {
   remote::set_faults({.lose_device_after = 0});
   EXPECT_EQ(ask(lost).status, TSR_DEVICE_LOST);
   EXPECT_EQ(ask(other).status, TSR_OK);
+}
+
+// Also one that nobody waited for.
+TEST_P(Faults, AFailedEncodingIsToldOnce) {
+  Everything all;
+  load(all);
+  all.context.emplace(*all.model, small(64));
+  remote::set_faults({.fail_step_after = 0});
+  all.chunk.emplace(*all.context, digits(20, 1));
+  wait_until_idle(*all.context);
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_EQ(all.chunk->info().state, TSR_CHUNK_FAILED);
+    std::string message;
+    EXPECT_EQ(status_of([&] { all.chunk->wait(0); }, &message), TSR_INTERNAL);
+    EXPECT_NE(message.find("injected"), std::string::npos) << message;
+    if (round == 0) {  // the second try fails, too
+      remote::set_faults({.fail_step_after = 0});
+      EXPECT_EQ(status_of([&] { all.chunk->wait(); }), TSR_INTERNAL);
+      remote::set_faults({.fail_step_after = 0});
+      all.session.emplace(*all.context);
+      all.session->add_chunk(*all.chunk);
+      EXPECT_EQ(ask(all).status, TSR_INTERNAL) << "a use tries again, and fails";
+      wait_until_idle(*all.context);
+    }
+  }
+  EXPECT_TRUE(all.chunk->wait());
+  EXPECT_EQ(all.chunk->info().state, TSR_CHUNK_READY);
+}
+
+TEST_P(Faults, DestroyingAChunkEndsItsWaits) {
+  Everything all;
+  load(all);
+  all.context.emplace(*all.model, small(64));
+  tsr::ChunkOptions lazy;
+  lazy.flags = TSR_CHUNK_LAZY;
+  all.chunk.emplace(*all.context, digits(100, 1), lazy);
+  const tsr::Chunk same(*all.context, digits(100, 1), lazy);
+  remote::set_faults({.delay_us = 200'000});
+  std::vector<std::thread> waiting;
+  std::vector<tsr_status> waited(2, TSR_OK);
+  for (tsr_status& status : waited) {
+    waiting.emplace_back(
+        [&, chunk = all.chunk->get()] { status = tsr_chunk_wait(chunk, TSR_WAIT_FOREVER); });
+  }
+  while (remote::remote_report().steps == 0) std::this_thread::yield();
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  all.chunk.reset();
+  for (std::thread& thread : waiting) thread.join();
+  EXPECT_EQ(waited, std::vector<tsr_status>(2, TSR_CANCELLED));
+  EXPECT_EQ(same.info().state, TSR_CHUNK_PENDING) << "the encoding goes on for the other handle";
+  remote::set_faults({});
+  EXPECT_TRUE(same.wait());
+}
+
+TEST_P(Faults, TheReportOfAPromptThatFailed) {
+  Everything all;
+  load(all);
+  all.context.emplace(*all.model, small(64));
+  all.session.emplace(*all.context);
+  all.session->add_text(digits(100, 1));
+  remote::set_faults({.fail_step_after = 3});
+  EXPECT_EQ(ask(all).status, TSR_INTERNAL);
+  EXPECT_EQ(all.session->report().tokens_computed, 48u);
+  EXPECT_EQ(ask(all).status, TSR_OK);
+  EXPECT_EQ(all.session->report().tokens_exact, 48u);
+}
+
+// The application's lock may be held by a thread that is inside a call.
+TEST_P(Faults, TheLogIsCalledWithoutTheContextsLock) {
+  struct App {
+    std::atomic<bool> logging{false}, answered{false}, waited_in_vain{false};
+    std::string message;
+  } app;
+  tsr::RuntimeOptions options;
+  options.log_user_data = &app;
+  options.log = [](void* user_data, tsr_log_level, const char* message, uint64_t length) {
+    App& to = *static_cast<App*>(user_data);
+    to.message.assign(message, length);
+    to.logging = true;
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+    while (!to.answered && !to.waited_in_vain) {
+      if (std::chrono::steady_clock::now() > end) to.waited_in_vain = true;
+      std::this_thread::yield();
+    }
+  };
+  const tsr::Runtime runtime(options);
+  tsr::ModelOptions on_remote;
+  on_remote.device = "remote";
+  on_remote.device_length = TSR_NUL_TERMINATED;
+  const tsr::Model model(runtime, model_path(), on_remote);
+  const tsr::Context context(model, small(64));
+  tsr::Session session(context);
+  session.add_text("a prompt");
+  remote::set_faults({.fail_step_after = 0});
+  session.generate(greedy(4));
+  while (!app.logging) std::this_thread::yield();
+  EXPECT_EQ(session.info().tokens, model.tokenize("a prompt").size());
+  EXPECT_EQ(read(session).status, TSR_INTERNAL) << "the answer has ended by now";
+  session.generate(greedy(4));
+  EXPECT_EQ(engine::ContextProbe(context.get()).check(), "");
+  app.answered = true;
+  EXPECT_FALSE(app.waited_in_vain);
+  EXPECT_EQ(read(session).finish, TSR_FINISH_LENGTH);
+  expect_idle(context);
+  EXPECT_NE(app.message.find("injected"), std::string::npos) << app.message;
 }
 
 }  // namespace

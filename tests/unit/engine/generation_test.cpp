@@ -1,11 +1,16 @@
 // One session, one answer.
 #include <algorithm>
+#include <iterator>
+#include <ranges>
 #include <set>
 
 #include "tests/unit/engine/fixture.hpp"
 
 namespace tessera::test {
 namespace {
+
+static_assert(std::input_iterator<tsr::Session::Events::Iterator>);
+static_assert(std::ranges::input_range<tsr::Session::Events>);
 
 class Generation : public EngineTest {};
 TESSERA_ON_EACH_DEVICE(Generation);
@@ -237,6 +242,23 @@ TEST_P(Generation, StepsPagesAndThreadsDoNotMatter) {
       EXPECT_EQ(answer, first) << page_size << " tokens a page, " << step << " a step";
     }
   }
+}
+
+TEST_P(Generation, EventsAreARange) {
+  const tsr::Context context = this->context();
+  tsr::Session session(context);
+  session.add_text("a range");
+  session.generate(greedy(5));
+  uint64_t tokens = 0;
+  for (const tsr::Event& event : session.events() | std::views::filter([](const tsr::Event& e) {
+                                   return e.kind == TSR_EVENT_DONE;
+                                 })) {
+    tokens += event.tokens;
+  }
+  EXPECT_EQ(tokens, 5u);
+  tsr::Session::Events none = session.events();
+  auto at = none.begin();
+  EXPECT_TRUE(at == none.end() && none.end() == at && !(at != none.end()));
 }
 
 }  // namespace

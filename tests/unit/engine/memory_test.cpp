@@ -5,6 +5,8 @@
 #include <iostream>
 #include <new>
 
+#include "backends/cpu/plan.hpp"
+#include "backends/remote/remote.hpp"
 #include "tests/unit/engine/fixture.hpp"
 
 namespace {
@@ -12,8 +14,15 @@ namespace {
 std::atomic<int64_t> g_before{-1};  // allocations that still succeed; negative: no fault
 std::atomic<int64_t> g_length{0};   // how many fail then
 std::atomic<int64_t> g_failed{0};
+std::atomic<int64_t> g_count{0};          // allocations, ever
+thread_local int64_t g_before_here = -1;  // like g_before, of this thread's only, one fails
 
 bool allocation_fails() {
+  g_count.fetch_add(1, std::memory_order_relaxed);
+  if (g_before_here >= 0 && g_before_here-- == 0) {
+    ++g_failed;
+    return true;
+  }
   if (g_before.load(std::memory_order_relaxed) < 0) return false;
   const int64_t left = g_before.fetch_sub(1);
   if (left > 0) return false;
@@ -277,6 +286,58 @@ TEST_P(HostMemory, RunsOutAndStaysOut) {
   for (const Setup setup : {text_only, chunks_and_text, chunk_last, prefix_and_turns}) {
     run(setup, INT64_MAX, 3);
   }
+}
+
+// A context that is not created leaves nothing on its device, wherever memory ran out.
+TEST_P(HostMemory, RunsOutForAContext) {
+  EngineTest::release_models();
+  {
+    const tsr::Model model = load_model("remote");
+    int64_t n = 0;
+    for (; !HasFailure(); ++n) {
+      SCOPED_TRACE("allocation " + std::to_string(n));
+      const tsr::ContextOptions options = small(64);
+      tsr_context context = nullptr;
+      g_failed = 0;
+      g_before_here = n;
+      const tsr_status status = tsr_context_create(model.get(), &options, &context);
+      g_before_here = -1;
+      tsr_context_destroy(context);
+      EXPECT_EQ(status, g_failed > 0 ? TSR_OUT_OF_HOST_MEMORY : TSR_OK);
+      if (g_failed == 0) break;
+    }
+    EXPECT_GT(n, 30);
+  }
+  EXPECT_EQ(remote::remote_report().left_behind, remote::RemoteStats{});
+}
+
+// What is right in a step is checked without building the messages that it would have been wrong
+// with.
+TEST(StepCheck, AllocatesForTheStepNotForItsEntries) {
+  constexpr uint32_t kEntries = 1000;
+  Step step;
+  for (uint32_t row = 0; row < 64; ++row) {
+    step.tokens.push_back(1);
+    step.positions.push_back(0);
+    step.key_positions.push_back(0);
+    step.sequence_of.push_back(0);
+    step.store_entries.push_back(row);
+    step.store_slots.push_back(0);
+    step.logits.push_back({.row = row, .top_k = 4});
+  }
+  step.sequences = {{0, 1}};
+  step.spans = {{.first_entry = 0, .slots = kEntries * 8}};
+  step.masks.assign(kEntries, 0xff);
+  step.page_tables.emplace_back();
+  for (uint32_t page = 0; page < kEntries; ++page) step.page_tables[0].push_back(page);
+  cpu::StepLimits limits;
+  limits.max_rows = 64;
+  limits.vocabulary = 320;
+  limits.page_slots = 8;
+  limits.page_counts = {kEntries};
+  const int64_t before = g_count;
+  cpu::check_step(step, limits);
+  EXPECT_LE(g_count - before, 4);
 }
 
 }  // namespace
