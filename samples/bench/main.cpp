@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "samples/bench/measure.hpp"
 #include "samples/common/model_options.hpp"
+#include "samples/common/program.hpp"
 
 namespace {
 
@@ -75,6 +77,8 @@ void print_row(const Row& row, const tsr::ModelInfo& info, const Options& option
 }
 
 int run(const Options& options) {
+  const std::vector<bench::Test> tests = tests_of(options);
+  if (tests.empty()) throw std::runtime_error("nothing to measure: both --pp and --tg are 0");
   const tsr::Runtime runtime;
   const tsr::Model model = common::load_model(runtime, options.model);
   const tsr::ModelInfo info = model.info();
@@ -85,7 +89,7 @@ int run(const Options& options) {
     const tsr::Context context(model, context_options);
     bench::Meter meter(model, context);
     const std::uint32_t used = threads ? threads : std::thread::hardware_concurrency();
-    for (const bench::Test& test : tests_of(options))
+    for (const bench::Test& test : tests)
       print_row({test, used, meter.measure(test, options.repetitions)}, info, options);
   }
   return 0;
@@ -116,6 +120,5 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_flag("--json", options.json, "One JSON object a row");
   common::add_device_options(app, options.model);
-  CLI11_PARSE(app, argc, argv);
-  return common::run("tessera-bench", [&] { return run(options); });
+  return common::run(app, argc, argv, [&] { return run(options); });
 }

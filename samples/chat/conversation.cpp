@@ -57,24 +57,33 @@ common::Answer Conversation::say(std::string_view message, common::Interrupt& in
                                            std::to_string(info.max_tokens - info.tokens) + " of " +
                                            std::to_string(info.max_tokens) +
                                            " are left (/reset starts a new conversation)");
-  session_.open_role(TSR_ROLE_USER);
-  session_.add_text(message);
-  session_.close_role(TSR_ROLE_USER);
-  session_.open_role(TSR_ROLE_ASSISTANT);
-
   tsr::GenerateOptions options = options_;
   const std::uint64_t left = info.max_tokens - info.tokens - needed;
   options.max_tokens =
       static_cast<std::uint32_t>(std::min<std::uint64_t>(left, options.max_tokens));
+  const std::vector<std::int32_t> before = session_.tokens();
   try {
+    session_.open_role(TSR_ROLE_USER);
+    session_.add_text(message);
+    session_.close_role(TSR_ROLE_USER);
+    session_.open_role(TSR_ROLE_ASSISTANT);
     common::Answer answer = common::stream_answer(session_, options, interrupt, on_text);
     session_.close_role(TSR_ROLE_ASSISTANT);
     return answer;
-  } catch (...) {
-    // The unanswered turn is closed, so that the next one is well formed.
-    tsr_session_close_role(session_.get(), TSR_ROLE_ASSISTANT);
-    throw;
+  } catch (const tsr::Exception& error) {
+    go_back(before);
+    if (error.status() != TSR_CAPACITY) throw;
+    throw tsr::Exception(TSR_CAPACITY, std::string(error.what()) +
+                                           " (a smaller --max-tokens asks for less, /reset starts "
+                                           "a new conversation)");
   }
+}
+
+// What was computed of these tokens is found again as a prefix.
+void Conversation::go_back(const std::vector<std::int32_t>& tokens) {
+  tsr::Session session(context_);
+  session.add_tokens(tokens);
+  session_ = std::move(session);
 }
 
 std::string Conversation::stats() const {

@@ -2,10 +2,12 @@
 // its own tokens.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <string_view>
 #include <tessera/tessera.hpp>
+#include <vector>
 
 #include "samples/common/answer.hpp"
 
@@ -18,8 +20,9 @@ class Conversation {
   Conversation(const tsr::Model& model, const tsr::Context& context, std::string system,
                const tsr::GenerateOptions& options);
 
-  // One turn. Throws tsr::Exception; CAPACITY, with the numbers, when what is left of the session
-  // does not hold the message and a short answer: then nothing was added.
+  // One turn. Throws tsr::Exception, and the session is then as before; CAPACITY, with the numbers,
+  // when what is left of the session does not hold the message and a short answer, or the KV budget
+  // not the longest one.
   common::Answer say(std::string_view message, common::Interrupt& interrupt,
                      const std::function<void(std::string_view)>& on_text);
 
@@ -30,6 +33,8 @@ class Conversation {
   std::string stats() const;
 
  private:
+  void go_back(const std::vector<std::int32_t>& tokens);
+
   const tsr::Model& model_;
   const tsr::Context& context_;
   std::string system_;

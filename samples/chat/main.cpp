@@ -9,6 +9,7 @@
 #include "samples/chat/conversation.hpp"
 #include "samples/chat/line_reader.hpp"
 #include "samples/common/model_options.hpp"
+#include "samples/common/program.hpp"
 
 namespace {
 
@@ -24,6 +25,16 @@ struct Options {
   tsr::GenerateOptions generate;
   std::string system;
 };
+
+// A number in a range. CLI::Range lets NaN pass.
+CLI::Validator between(int least, int most) {
+  const auto check = [least, most](const std::string& text) -> std::string {
+    double value = 0;
+    if (CLI::detail::lexical_cast(text, value) && value >= least && value <= most) return "";
+    return text + " is not a number from " + std::to_string(least) + " to " + std::to_string(most);
+  };
+  return CLI::Validator(check, "");
+}
 
 // Writes an answer as it comes.
 void answer(chat::Conversation& conversation, const std::string& message,
@@ -54,13 +65,14 @@ bool obey(const std::string& line, chat::Conversation& conversation, common::Int
   return true;
 }
 
-// A session that is full or a KV budget that is used up is told, and the conversation goes on.
+// A session that is full, a KV budget that is used up or a line that is not UTF-8 is told, and the
+// conversation goes on.
 bool obey_or_explain(const std::string& line, chat::Conversation& conversation,
                      common::Interrupt& interrupt) {
   try {
     return obey(line, conversation, interrupt);
   } catch (const tsr::Exception& error) {
-    if (error.status() != TSR_CAPACITY) throw;
+    if (error.status() != TSR_CAPACITY && error.status() != TSR_INVALID_ARGUMENT) throw;
     std::cerr << "tessera-chat: " << error.what() << '\n';
     return true;
   }
@@ -115,18 +127,17 @@ int main(int argc, char** argv) {
   app.add_option("--max-tokens", options.generate.max_tokens, "Longest answer")
       ->option_text("TOKENS [512]");
   app.add_option("--temperature", options.generate.temperature, "0 takes the likeliest token")
-      ->check(CLI::NonNegativeNumber)
+      ->check(between(0, 1000))
       ->capture_default_str();
   app.add_option("--top-k", options.generate.top_k, "Only the k likeliest tokens; 0 is off")
       ->capture_default_str();
   app.add_option("--top-p", options.generate.top_p, "Likeliest tokens up to this share; 0 is off")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(between(0, 1))
       ->capture_default_str();
   app.add_option("--min-p", options.generate.min_p, "Least share of the likeliest; 0 is off")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(between(0, 1))
       ->capture_default_str();
   app.add_option("--seed", options.generate.seed, "Same seed, same answers")
       ->option_text("NUMBER [random]");
-  CLI11_PARSE(app, argc, argv);
-  return common::run("tessera-chat", [&] { return chat_loop(options); });
+  return common::run(app, argc, argv, [&] { return chat_loop(options); });
 }

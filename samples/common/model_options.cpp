@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <exception>
 #include <filesystem>
 #include <map>
 
@@ -89,15 +88,6 @@ std::string describe(const ModelOptions& options, const tsr::ModelInfo& info) {
   std::snprintf(parameters, sizeof parameters, ", %.1f M parameters, ",
                 static_cast<double>(info.parameters) / 1e6);
   return model_name(options) + parameters + info.weight_type + ", on " + info.device;
-}
-
-int run(const char* program, const std::function<int()>& body) {
-  try {
-    return body();
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s: %s\n", program, error.what());
-    return 1;
-  }
 }
 
 }  // namespace common

@@ -3,7 +3,6 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <tessera/tessera.hpp>
 
@@ -37,9 +36,5 @@ std::string model_name(const ModelOptions& options);
 
 // "SmolLM2-135M-Instruct-Q4_1, 134.5 M parameters, Q4_1, on cpu".
 std::string describe(const ModelOptions& options, const tsr::ModelInfo& info);
-
-// Runs `body`, which returns the program's exit status. What it throws is written to standard error
-// as "program: message"; then the status is 1.
-int run(const char* program, const std::function<int()>& body);
 
 }  // namespace common

@@ -2,13 +2,17 @@
 
 #include <sqlite3.h>
 
+#include <filesystem>
+
 namespace rag {
 namespace {
 
 constexpr int kBusyTimeoutMs = 5000;  // another process may be writing
 
 void check(sqlite3* database, int code, int expected = SQLITE_OK) {
-  if (code != expected) throw DatabaseError(std::string("library: ") + sqlite3_errmsg(database));
+  if (code == expected) return;
+  const char* path = sqlite3_db_filename(database, "main");
+  throw DatabaseError("library " + std::string(path ? path : "") + ": " + sqlite3_errmsg(database));
 }
 
 }  // namespace
@@ -60,14 +64,17 @@ std::string Statement::text(int column) const {
 }
 
 Database::Database(const std::string& path, Mode mode) {
-  const int flags =
-      mode == Mode::kReadOnly ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+  if (std::filesystem::is_directory(path)) throw DatabaseError("library " + path + " is a folder");
+  // A reader opens for writing where it may (SQLite sees to that): what a process left half written
+  // when it was ended has to be taken back first.
+  const int flags = SQLITE_OPEN_READWRITE | (mode == Mode::kCreate ? SQLITE_OPEN_CREATE : 0);
   if (sqlite3_open_v2(path.c_str(), &database_, flags, nullptr) != SQLITE_OK) {
     const std::string reason = database_ ? sqlite3_errmsg(database_) : "out of memory";
     sqlite3_close(database_);
     throw DatabaseError("library " + path + ": " + reason);
   }
   sqlite3_busy_timeout(database_, kBusyTimeoutMs);
+  if (mode == Mode::kReadOnly) execute("PRAGMA query_only = 1");
 }
 
 Database::~Database() {

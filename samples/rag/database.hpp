@@ -42,7 +42,7 @@ class Statement {
 
 class Database {
  public:
-  enum class Mode { kReadOnly, kCreate };
+  enum class Mode { kReadOnly, kCreate };  // kCreate: also writes, and makes a missing file
 
   Database(const std::string& path, Mode mode);
   ~Database();

@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -54,6 +56,26 @@ class ModelCounter {
   std::unique_ptr<tsr::Model> model_;
 };
 
+// "cutting manual.txt 42 %" on a terminal, for files that take a while.
+class Progress {
+ public:
+  void show(const std::string& name, std::size_t done, std::size_t total) {
+    constexpr std::size_t kQuick = 1u << 20;  // bytes
+    const int percent = static_cast<int>(100 * done / total);
+    if (!terminal_ || total < kQuick || percent == percent_) return;
+    std::fprintf(stderr, "\r\033[Kcutting %s %d %%", name.c_str(), percent);
+    percent_ = percent;
+  }
+  void clear() {
+    if (percent_ >= 0) std::fputs("\r\033[K", stderr);
+    percent_ = -1;
+  }
+
+ private:
+  const bool terminal_ = isatty(STDERR_FILENO) != 0;
+  int percent_ = -1;  // shown now; -1: nothing
+};
+
 }  // namespace
 
 void add_index_options(CLI::App& app, IndexOptions& options) {
@@ -69,7 +91,9 @@ int run_index(const IndexOptions& options) {
     throw DatabaseError(options.folder + " is not a folder");
   Library library(options.library, Library::Access::kWrite);
   ModelCounter counter(options.model);
+  Progress progress;
   const auto report = [&](const FileOutcome& file) {
+    progress.clear();
     if (!options.json) return print_outcome(file);
     const nlohmann::json row = {{"file", file.name},
                                 {"outcome", outcome_name(file.outcome)},
@@ -77,7 +101,11 @@ int run_index(const IndexOptions& options) {
                                 {"passages", file.passages}};
     std::puts(row.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
   };
-  const IndexResult result = index_folder(library, options.folder, std::ref(counter), report);
+  const IndexResult result =
+      index_folder(library, options.folder, std::ref(counter), report,
+                   [&](const std::string& name, std::size_t done, std::size_t total) {
+                     progress.show(name, done, total);
+                   });
   const std::uint64_t passages = library.passage_count();
   if (options.json) {
     const nlohmann::json totals = {{"indexed", result.indexed}, {"unchanged", result.unchanged},

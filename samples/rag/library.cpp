@@ -5,6 +5,8 @@
 namespace rag {
 namespace {
 
+// PRAGMA application_id, which tells a library from other programs' files: "TsrL".
+constexpr std::int64_t kApplication = 0x5473724C;
 // PRAGMA user_version of the tables below.
 constexpr std::int64_t kFormat = 1;
 
@@ -19,6 +21,7 @@ constexpr const char* kTables = R"(
   CREATE INDEX passages_of_file ON passages(file);
   CREATE VIRTUAL TABLE passage_text USING fts5(
     name, body, bigrams, tokenize = 'porter unicode61 remove_diacritics 2');
+  PRAGMA application_id = 0x5473724C;
   PRAGMA user_version = 1;
 )";
 
@@ -29,23 +32,30 @@ Database::Mode mode_of(Library::Access access) {
 }  // namespace
 
 Library::Library(const std::string& path, Access access) : database_(path, mode_of(access)) {
-  std::int64_t format = 0;
-  {
-    Statement version = database_.prepare("PRAGMA user_version");
-    if (version.step()) format = version.integer(0);
-  }
-  if (format == 0 && access == Access::kWrite) {
-    create_tables();
-  } else if (format != kFormat) {
+  // Two processes may be making it: the second waits here and finds the tables of the first.
+  if (access == Access::kWrite && is_empty()) create_tables();
+  if (number("PRAGMA application_id") != kApplication)
+    throw DatabaseError(path +
+                        " is not a library of tessera-rag: index the folder into a new file");
+  if (const std::int64_t format = number("PRAGMA user_version"); format != kFormat)
     throw DatabaseError("library " + path + " has format " + std::to_string(format) +
                         ", this program reads " + std::to_string(kFormat) +
                         ": index the folder into a new file");
-  }
+}
+
+std::int64_t Library::number(std::string_view sql) {
+  Statement statement = database_.prepare(sql);
+  return statement.step() ? statement.integer(0) : 0;
+}
+
+bool Library::is_empty() {
+  return number("PRAGMA application_id") == 0 && number("PRAGMA user_version") == 0 &&
+         number("SELECT count(*) FROM sqlite_master") == 0;
 }
 
 void Library::create_tables() {
   Transaction transaction(database_);
-  database_.execute(kTables);
+  if (is_empty()) database_.execute(kTables);
   transaction.commit();
 }
 
@@ -128,8 +138,7 @@ void Library::optimize() {
 }
 
 std::uint64_t Library::passage_count() {
-  Statement count = database_.prepare("SELECT count(*) FROM passages");
-  return count.step() ? static_cast<std::uint64_t>(count.integer(0)) : 0;
+  return static_cast<std::uint64_t>(number("SELECT count(*) FROM passages"));
 }
 
 std::vector<Hit> Library::search(const std::string& expression, std::uint32_t limit) {

@@ -37,7 +37,8 @@ class Library {
  public:
   enum class Access { kRead, kWrite };
 
-  // kWrite makes the file where there is none; kRead then fails.
+  // kWrite makes the file where there is none; kRead then fails. So do both on a file that is not a
+  // library.
   Library(const std::string& path, Access access);
 
   std::optional<FileRecord> find_file(const std::string& path);
@@ -62,6 +63,8 @@ class Library {
   std::vector<Hit> search(const std::string& expression, std::uint32_t limit);
 
  private:
+  std::int64_t number(std::string_view sql);  // first column of the first row
+  bool is_empty();
   void create_tables();
   void erase(const std::string& path);
 

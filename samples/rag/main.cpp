@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <functional>
 
+#include "samples/common/program.hpp"
 #include "samples/rag/commands.hpp"
 
 int main(int argc, char** argv) {
@@ -13,8 +14,7 @@ int main(int argc, char** argv) {
   CLI::App* ask_command = app.add_subcommand("ask", "Answer questions from a library");
   rag::add_index_options(*index_command, index);
   rag::add_ask_options(*ask_command, ask);
-  CLI11_PARSE(app, argc, argv);
-  return common::run("tessera-rag", [&] {
+  return common::run(app, argc, argv, [&] {
     return index_command->parsed() ? rag::run_index(index) : rag::run_ask(ask);
   });
 }

@@ -37,7 +37,8 @@ abidiff --no-added-syms "$work/header.so" "$work/again.so" ||
   { echo "FAILED: the header differs from itself"; exit 1; }
 breaks "a field that takes the place of padding" 's/uint32_t reserved;/uint16_t a, b;/'
 breaks "a field in the middle" 's/^  tsr_kv_type kv_type;/  uint64_t added;\n&/'
-breaks "two fields that changed places" 's/^  float top_p; /  float min_p_;/; s/^  float min_p; /  float top_p;/'
+breaks "two fields that changed places" \
+  's/^  float top_p; /  float min_p_;/; s/^  float min_p; /  float top_p;/'
 breaks "a narrower argument" 's/int64_t timeout_ms/int32_t timeout_ms/'
 breaks "a call that is gone" 's/tsr_chunk_get_info(/tsr_chunk_get_info2(/'
 

@@ -24,7 +24,8 @@ done
 [ -n "$compilers" ] || { echo "FAILED: neither gcc nor clang found"; failures=1; }
 
 # Comments removed, one line: the shapes below are then easy to match.
-flat=$(sed -e 's://.*$::' "$include/tessera/tessera.h" | tr '\n' ' ' | sed -e 's:/\*[^*]*\*\+\([^/*][^*]*\*\+\)*/::g')
+flat=$(sed -e 's://.*$::' "$include/tessera/tessera.h" | tr '\n' ' ' |
+  sed -e 's:/\*[^*]*\*\+\([^/*][^*]*\*\+\)*/::g')
 
 expect() {  # expect PATTERN WHAT
   if ! grep -q "$1" "$here/layout.inc"; then
@@ -38,11 +39,13 @@ while read -r name body; do
   for field in $(grep -o '[a-z_]\+\(\[[0-9]*\]\)\? *;' <<<"$body" | grep -o '^[a-z_]*'); do
     expect "^FIELD($name, $field," "$name.$field"
   done
-done < <(grep -o 'typedef struct tsr_[a-z_]* {[^}]*}' <<<"$flat" | sed -e 's/typedef struct //' -e 's/[{}]//g')
+done < <(grep -o 'typedef struct tsr_[a-z_]* {[^}]*}' <<<"$flat" |
+  sed -e 's/typedef struct //' -e 's/[{}]//g')
 
 while read -r name; do
   expect "^VALUE($name," "constant $name"
-done < <(grep -o '^#define TSR_[A-Z0-9_]\+ ' "$include/tessera/tessera.h" | awk '$2 != "TSR_API" { print $2 }')
+done < <(grep -o '^#define TSR_[A-Z0-9_]\+ ' "$include/tessera/tessera.h" |
+  awk '$2 != "TSR_API" { print $2 }')
 
 while read -r name; do
   expect "^TYPE($name," "type $name"

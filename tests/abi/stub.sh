@@ -1,8 +1,8 @@
 # Sourced by abidiff_test.sh and update.sh.
 #
-# stub INCLUDE_DIR OUTPUT [LIBRARY]: a library that defines every call of tessera.h and does nothing;
-# its debug information is the header's ABI and nothing else. SONAME and symbol version are those of
-# LIBRARY.
+# stub INCLUDE_DIR OUTPUT [LIBRARY]: a library that defines every call of tessera.h and does
+# nothing; its debug information is the header's ABI and nothing else. SONAME and symbol version are
+# those of LIBRARY.
 stub() {
   local node='' soname=stub
   if [ -n "${3:-}" ]; then

@@ -2,7 +2,7 @@
 # Rewrites tests/abi/tessera.abi and symbols.txt after a change of the header that docs/abi.md
 # allows. LIBRARY tells the SONAME and the symbol version; types and calls come from the header
 # alone, so that the dump holds nothing of the inside. Look at the difference before committing it.
-# Usage: tests/abi/update.sh LIBRARY   (such as build/release/runtime/libtessera.so)
+# Usage: tests/abi/update.sh LIBRARY   (such as build/release/runtime/abi/libtessera.so)
 set -eu
 library=${1:?usage: update.sh LIBRARY}
 here=$(cd "$(dirname "$0")" && pwd)

@@ -108,7 +108,8 @@ def check(arguments, pre, complete, texts):
         lambda frames: [reference.encode_bytes(plain, f) for f in frames], False)
     label = pre + (" + all bytes" if complete else "")
     print(f"{label:22} {count.frames:7} texts {count.bytes / 1e6:6.1f} MB {count.tokens:8} tokens  "
-          f"equal ids {count.ids / count.frames:.3%}, round trips {count.trips / count.frames:.3%}, "
+          f"equal ids {count.ids / count.frames:.3%}, "
+          f"round trips {count.trips / count.frames:.3%}, "
           f"{count.bytes / 1e6 / count.seconds:.1f} MB/s", flush=True)
     return count.ok()
 

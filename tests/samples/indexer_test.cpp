@@ -1,8 +1,10 @@
 #include "samples/rag/indexer.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <map>
 #include <stdexcept>
@@ -118,6 +120,64 @@ TEST_F(Indexer, AFailureLeavesTheOldPassages) {
   EXPECT_THROW(index_folder(library_, folder_, failing, [](const FileOutcome&) {}),
                std::runtime_error);
   EXPECT_EQ(hits("alpha"), 1u);
+}
+
+// A folder that cannot be opened, here for want of file descriptors, is not an empty one.
+TEST_F(Indexer, AFolderThatCannotBeListedRemovesNothing) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "the check of virtual calls needs file descriptors itself";
+#endif
+  write("a/b/c/d/e/f/deep.txt", "alpha");
+  index();
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const int next = dup(STDERR_FILENO);  // the first number that is free
+  close(next);
+  const rlimit few{static_cast<rlim_t>(next) + 3, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  std::string message;
+  try {
+    index();
+  } catch (const fs::filesystem_error& error) {
+    message = error.what();
+  }
+  setrlimit(RLIMIT_NOFILE, &before);
+  EXPECT_NE(message.find((folder_ / "a/b").string()), std::string::npos) << message;
+  EXPECT_EQ(hits("alpha"), 1u);
+}
+
+TEST_F(Indexer, NamesThatAreNotUtf8AreSkipped) {
+  write("caf\xE9.txt", "alpha");
+  write("caf\xC3\xA9.txt", "beta");
+  const IndexResult result = index();
+  EXPECT_EQ(result.indexed, 1u);
+  EXPECT_EQ(outcomes_.at("caf\xE9.txt").reason, "its name is not UTF-8");
+  EXPECT_EQ(hits("alpha"), 0u);
+}
+
+TEST_F(Indexer, LinksToFoldersAreNotFollowed) {
+  write("a/a.txt", "alpha");
+  fs::create_directory_symlink(folder_, folder_ / "loop");
+  index();
+  EXPECT_EQ(outcomes_.at("loop").reason, "link to a folder");
+  EXPECT_EQ(hits("alpha"), 1u);
+}
+
+TEST_F(Indexer, ProgressGrowsWithinAFile) {
+  std::string text;
+  for (int i = 0; i < 100; ++i) text += "line " + std::to_string(i) + "\n";
+  write("a.txt", text);
+  std::vector<std::size_t> steps;
+  index_folder(
+      library_, folder_, count_, [](const FileOutcome&) {},
+      [&](const std::string& name, std::size_t done, std::size_t total) {
+        EXPECT_EQ(name, "a.txt");
+        EXPECT_EQ(total, text.size());
+        steps.push_back(done);
+      });
+  ASSERT_GE(steps.size(), 100u);
+  EXPECT_TRUE(std::is_sorted(steps.begin(), steps.end()));
+  EXPECT_LT(steps.back(), text.size());
 }
 
 TEST_F(Indexer, NoSuchFolder) {

@@ -2,7 +2,8 @@
 # programs_test.sh PROGRAMS MODEL: the samples as a user runs them, on the default model. PROGRAMS
 # is the build folder of samples/.
 set -euo pipefail
-chat=$1/chat/tessera-chat rag=$1/rag/tessera-rag bench=$1/bench/tessera-bench model=$2
+chat=$1/chat/tessera-chat rag=$1/rag/tessera-rag bench=$1/bench/tessera-bench
+hello=$1/hello/tessera-hello model=$2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -18,7 +19,27 @@ expect() {
   [[ $output =~ $2 ]] || fail "no '$2' from: ${*:3}"$'\n'"$output"
 }
 
+# expect_full COMMAND...: with nowhere to write its output, it says so and fails.
+expect_full() {
+  local status=0
+  output=$("$@" 2>&1 >/dev/full </dev/null) || status=$?
+  [[ $status == 1 && $output == *"could not be written"* ]] ||
+    fail "status $status on a full disk: $*"$'\n'"$output"
+}
+
+echo "-- hello"
+expect 1 'usage' "$hello"
+expect 1 'none\.gguf' "$hello" "$work/none.gguf" "Hello"
+expect 0 'Paris' "$hello" "$model" "What is the capital of France?"
+expect_full "$hello" "$model" "What is the capital of France?"
+
 echo "-- chat"
+expect 1 'nonsense' "$chat" --nonsense
+expect 0 'temperature' "$chat" --help
+expect_full "$chat" --help
+for temperature in -1 1001 nan inf warm; do
+  expect 1 'not a number from 0 to 1000' "$chat" --temperature $temperature
+done
 expect 1 'none\.gguf.*./dev demo' "$chat" --model "$work/none.gguf"
 expect 0 '' "$chat" --model "$model"
 talk() { printf '%s\n' "$@" | "$chat" --model "$model" --temperature 0 --max-tokens 24 2>&1; }
@@ -33,6 +54,13 @@ same=$(talk "Say hello." "What is the capital of France?" /reset "Say hello.")
 long=$(printf 'word %.0s' {1..9000})
 [[ $(talk "$long" "What is the capital of France?") == *"needs 9"*"left"*Paris* ]] ||
   fail "a message that is too long is not refused with its numbers"
+[[ $(talk $'caf\xE9' "What is the capital of France?") == *"not valid UTF-8"*Paris* ]] ||
+  fail "a line that is not UTF-8 ends the conversation"
+# An answer that the KV budget does not hold: the turn is refused as a whole. Of 28 pages of 16
+# tokens the system message takes 21 tokens.
+refused=$(printf '%s\n' "What is the capital of France?" /stats |
+  "$chat" --model "$model" --kv-budget 10MB --max-tokens 440 2>&1)
+[[ $refused == *"--max-tokens"*"/reset"*"session 21 of"* ]] || fail "KV refusal: $refused"
 
 echo "-- chat, Ctrl-C in an answer"
 mkfifo "$work/in"
@@ -80,13 +108,30 @@ for repair in none full; do
 done
 expect 0 '"answer":".*1828.*"tokens_approximate":0,' \
   "$rag" ask "$question" --repair full --json --library "$work/l.db" --model "$model"
-# A passage straight behind the anchor is exact, and the second question finds it computed.
-expect 0 '"tokens_exact":[1-9]' \
-  "$rag" ask "$question" "$question" --top 1 --json --library "$work/l.db" --model "$model"
+# A passage straight behind the anchor is exact, and the second question finds it computed: nothing
+# is waited for, and only the question is computed.
+expect 0 '' "$rag" ask "$question" "Who was the keeper of the lighthouse?" --top 1 --json \
+  --library "$work/l.db" --model "$model"
+python3 - "$output" <<'END' || fail "the passage was not reused: $output"
+import json, sys
+first, second = (json.loads(row) for row in sys.argv[1].splitlines())
+[passage] = second["sources"]
+words = len((passage["name"] + " " + passage["text"]).split())
+assert first["sources"][0]["text"] == passage["text"]
+first, second = first["report"], second["report"]
+assert second["tokens_exact"] == first["tokens_exact"] > words
+assert second["tokens_computed"] < words + 10
+assert second["lookup_us"] < first["lookup_us"] / 4
+END
+expect_full "$rag" ask "$question" --json --library "$work/l.db" --model "$model"
+expect_full "$rag" index "$work/folder" --library "$work/l.db" --model "$work/none.gguf"
+expect 1 'is a folder' "$rag" ask "$question" --library "$work/folder" --model "$model"
+expect 1 'subcommand' "$rag"
 expect 1 'max_session_tokens|tokens' \
   "$rag" ask "$question" --max-tokens 100000 --library "$work/l.db" --model "$model"
 
 echo "-- bench"
+expect 1 'nothing to measure' "$bench" --model "$model" --pp 0 --tg 0
 expect 0 '"test":"pp16".*"test":"tg4@d32"' "$bench" --model "$model" --pp 16 --tg 4 --depth 0,32 \
   --repetitions 2 --json
 [[ $(wc -l <<<"$output") == 4 ]] || fail "bench: not 4 rows: $output"

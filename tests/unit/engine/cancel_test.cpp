@@ -10,19 +10,31 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr uint64_t kLong = 2000;  // tokens; some hundred milliseconds in steps of one
+constexpr uint64_t kLong = 2000;    // tokens; some hundred milliseconds in steps of one
+constexpr uint64_t kMoreSteps = 2;  // at most, behind a cancel
 
 class Cancel : public EngineTest {
  protected:
-  // Cancels and reads to the end; prints how long that took.
-  static Answer cancel(tsr::Session& session, const char* stage) {
-    const auto begin = Clock::now();
-    session.cancel();
-    const Answer answer = read(session);
-    const std::chrono::duration<double, std::milli> took = Clock::now() - begin;
-    std::cout << "cancelled " << stage << " in " << took.count() << " ms\n";
+  // Cancels and reads to the end; prints how long that took and how many steps.
+  static Answer cancel(const tsr::Context& context, tsr::Session& session, const char* stage,
+                       uint64_t more_steps = kMoreSteps) {
+    Answer answer;
+    expect_ends_soon(
+        context, stage, more_steps, [&] { session.cancel(); }, [&] { answer = read(session); });
     EXPECT_EQ(answer.finish, TSR_FINISH_CANCELLED) << answer.message;
     return answer;
+  }
+  template <typename Cancel, typename Wait>
+  static void expect_ends_soon(const tsr::Context& context, const char* stage, uint64_t more_steps,
+                               Cancel cancel, Wait wait) {
+    const auto begin = Clock::now();
+    cancel();
+    const uint64_t steps = context.metrics().steps;
+    wait();
+    const uint64_t more = context.metrics().steps - steps;
+    const std::chrono::duration<double, std::milli> took = Clock::now() - begin;
+    std::cout << "cancelled " << stage << " in " << took.count() << " ms, " << more << " steps\n";
+    EXPECT_LE(more, more_steps) << "cancelled " << stage;
   }
   static tsr::ContextOptions small_steps() {
     tsr::ContextOptions options = small(1024);
@@ -38,7 +50,7 @@ TEST_P(Cancel, WhileThePromptIsComputed) {
   session.add_text(digits(kLong, 1));
   session.generate(greedy(5));
   ASSERT_EQ(session.next()->kind, TSR_EVENT_PROGRESS);
-  const Answer answer = cancel(session, "in the prompt");
+  const Answer answer = cancel(context, session, "in the prompt");
   EXPECT_EQ(answer.tokens, 0u);
   const uint64_t computed = session.info().computed;
   EXPECT_LT(computed, kLong);
@@ -67,7 +79,7 @@ TEST_P(Cancel, WhileTokensAreGenerated) {
   session.generate(greedy(500));
   while (session.next()->kind != TSR_EVENT_TEXT) {
   }
-  const Answer answer = cancel(session, "in the answer");
+  const Answer answer = cancel(context, session, "in the answer");
   EXPECT_GE(answer.tokens, 1u);
   EXPECT_LT(answer.tokens, 500u);
   EXPECT_EQ(session.info().tokens, model().tokenize("decode").size() + answer.tokens)
@@ -88,8 +100,8 @@ TEST_P(Cancel, WhileAChunkIsEncoded) {
   session.add_text("?");
   session.generate(greedy(3));
   EXPECT_EQ(chunk.info().state, TSR_CHUNK_PENDING);
-  cancel(session, "in the encoding of a chunk");
   // The encoding goes on for whoever comes next.
+  cancel(context, session, "in the encoding of a chunk", kLong);
   EXPECT_TRUE(chunk.wait());
   EXPECT_EQ(generate(session, greedy(3)).size(), 3u);
   expect_report(session, kLong + 1);
@@ -107,11 +119,9 @@ TEST_P(Cancel, AnEvaluation) {
     status = tsr_session_evaluate(session.get(), TSR_LOGITS_LAST, row.data(), row.size(), &count);
   });
   while (context.metrics().computed_tokens < 4) std::this_thread::yield();
-  const auto begin = Clock::now();
-  session.cancel();
-  evaluating.join();
-  const std::chrono::duration<double, std::milli> took = Clock::now() - begin;
-  std::cout << "cancelled in an evaluation in " << took.count() << " ms\n";
+  expect_ends_soon(
+      context, "in an evaluation", kMoreSteps, [&] { session.cancel(); },
+      [&] { evaluating.join(); });
   EXPECT_EQ(status, TSR_CANCELLED);
   expect_idle(context);
   EXPECT_EQ(session.evaluate().size(), model().info().vocabulary);
@@ -136,7 +146,7 @@ TEST_P(Cancel, APausedSession) {
   session.add_text("paused");
   session.generate(greedy(500));
   while (context.metrics().generated_tokens == 0) std::this_thread::yield();
-  cancel(session, "while nobody read");
+  cancel(context, session, "while nobody read");
   expect_idle(context);
 }
 
