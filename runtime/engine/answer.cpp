@@ -20,6 +20,14 @@ PreparedEvent text_event(std::string text, uint64_t tokens) {
   return event;
 }
 
+PreparedEvent token_event(TokenReport token, uint64_t tokens) {
+  PreparedEvent event(1);
+  event.front().kind = EventKind::token;
+  event.front().token = std::move(token);
+  event.front().tokens = tokens;
+  return event;
+}
+
 }  // namespace
 
 // If it throws, the token is not part of the session.
@@ -41,10 +49,19 @@ void Context::token_ready(SessionState& session, const LogitsResult& logits) {
   const std::string bytes = tokenizer.decode(std::span(&token, 1), false);
   text::StopMatcher::Output output = task.stops.push(task.decoder.push(bytes));
   PreparedEvent event = text_event(std::move(output.text), task.generated + 1);
+  PreparedEvent told;
+  if (task.options.sampling.logprobs > 0) {
+    told = token_event(report_token(logits, task.options.sampling, token), task.generated + 1);
+  }
+  if (task.penalties) {
+    task.history.push_back(token);
+    task.penalties->push(task.history);
+  }
   append_tokens(session, std::span(&token, 1));
   ++task.generated;
   ++counts_.generated_tokens;
   session.report.tokens_generated = task.generated;
+  if (!told.empty()) emit(session, std::move(told));
   if (!event.front().text.empty()) emit(session, std::move(event));
   if (output.stopped) {
     finish(session, Finish::stop);

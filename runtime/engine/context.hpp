@@ -133,6 +133,7 @@ class Context {
   void check_idle(const SessionState& session) const;
   void check_room(const SessionState& session, uint64_t tokens) const;
   void append_tokens(SessionState& session, std::span<const int32_t> tokens);
+  void look_back(SessionState& session, Task& task);  // without lock_
   void append_canonical(SessionState& session, SegmentKind kind, const kv::CanonicalRef& text);
 
   // ---- begin.cpp

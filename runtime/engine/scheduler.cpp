@@ -173,15 +173,23 @@ void Context::add_to(StepBuilder& builder, Participant& p) {
     while (span.blocks.size() < blocks) span.append(take_block(session), 0);
   }
   p.first_row = builder.add_sequence(session.segments, p.rows);
-  std::vector<LogitsRequest>& wanted = builder.step().logits;
+  Step& step = builder.step();
+  std::vector<LogitsRequest>& wanted = step.logits;
   p.first_request = static_cast<uint32_t>(wanted.size());
   Task& task = *session.task;
   if (task.prompt_begun == Clock::time_point{}) task.prompt_begun = Clock::now();
   const bool complete = pending_tokens(session) == p.row_count;
   const uint32_t last_row = p.first_row + p.row_count - 1;
   if (task.purpose == Purpose::generate && complete) {
-    wanted.push_back(
-        sampling_request(last_row, task.options.sampling, model_->hyperparameters().vocabulary));
+    LogitsRequest request =
+        sampling_request(last_row, task.options.sampling, model_->hyperparameters().vocabulary);
+    if (task.penalties) {
+      request.first_adjustment = static_cast<uint32_t>(step.adjustments.size());
+      task.penalties->append_to(step.adjustments);
+      request.adjustment_count =
+          static_cast<uint32_t>(step.adjustments.size()) - request.first_adjustment;
+    }
+    wanted.push_back(request);
   } else if (task.purpose == Purpose::evaluate && (task.all_logits || complete)) {
     for (uint32_t row = task.all_logits ? p.first_row : last_row; row <= last_row; ++row) {
       LogitsRequest request;

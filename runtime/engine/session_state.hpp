@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "runtime/engine/event.hpp"
+#include "runtime/engine/penalties.hpp"
 #include "runtime/engine/sampler.hpp"
 #include "runtime/engine/segment.hpp"
 #include "runtime/kv/prefix_cache.hpp"
@@ -37,6 +38,7 @@ struct SessionOptions {
 
 struct GenerateOptions {
   Sampling sampling;
+  PenaltyOptions penalties;
   uint32_t max_tokens = 0;  // 0: 256, or what is left of the session
   bool ignore_end = false;
   std::vector<std::string> stops;
@@ -69,10 +71,12 @@ struct Task {
   static constexpr size_t kMessageBytes = 512;
 
   Purpose purpose;
-  PreparedEvent last_event;     // with room for a message: ending a task cannot fail
-  GenerateOptions options;      // generate
-  text::StreamDecoder decoder;  // generate
-  text::StopMatcher stops{{}};  // generate
+  PreparedEvent last_event;            // with room for a message: ending a task cannot fail
+  GenerateOptions options;             // generate
+  text::StreamDecoder decoder;         // generate
+  text::StopMatcher stops{{}};         // generate
+  std::optional<Penalties> penalties;  // generate: none where nothing is adjusted
+  std::vector<int32_t> history;        // of `penalties`: the session's tokens
   uint64_t generated = 0;
   uint64_t prompt_tokens = 0;  // in the session when the task began
   uint64_t reused_exact = 0;   // of those, ready without computing, by provenance

@@ -145,10 +145,20 @@ void Context::add_chunk(SessionState& session, const kv::CanonicalRef& chunk) {
       chunk);
 }
 
+// What the answer's tokens are compared with. Only the session's caller changes its tokens while no
+// task is under way, so they are copied under the lock and looked at without it.
+void Context::look_back(SessionState& session, Task& task) {
+  const PenaltyOptions& penalties = task.options.penalties;
+  if (!penalties.looks_back() && penalties.biases.empty()) return;
+  task.history = tokens(session);
+  task.penalties.emplace(penalties, task.history);
+}
+
 void Context::generate(SessionState& session, const GenerateOptions& options) {
   Task task(Purpose::generate);
   task.options = options;
   task.stops = text::StopMatcher(options.stops);
+  look_back(session, task);
   std::lock_guard guard(lock_);
   check_idle(session);
   if (session.tokens == 0) {

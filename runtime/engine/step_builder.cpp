@@ -7,8 +7,9 @@ StepBuilder::StepBuilder(uint32_t page_slots, uint32_t layer_groups) : page_slot
 }
 
 StepBuilder::Mark StepBuilder::mark() const noexcept {
-  return {step_.tokens.size(), step_.sequences.size(),      step_.spans.size(),
-          step_.masks.size(),  step_.slot_positions.size(), step_.logits.size()};
+  return {step_.tokens.size(),     step_.sequences.size(),      step_.spans.size(),
+          step_.masks.size(),      step_.slot_positions.size(), step_.logits.size(),
+          step_.adjustments.size()};
 }
 
 void StepBuilder::rewind(const Mark& mark) noexcept {
@@ -24,6 +25,7 @@ void StepBuilder::rewind(const Mark& mark) noexcept {
   step_.masks.resize(mark.entries);
   step_.slot_positions.resize(mark.slot_positions);
   step_.logits.resize(mark.logits);
+  step_.adjustments.resize(mark.adjustments);
 }
 
 // Lays out the span with `extra` tokens more than are ready; returns its first page-table entry.
