@@ -326,9 +326,11 @@ typedef struct tsr_metrics {
   uint64_t chunk_misses;       /* creations that had to encode */
   uint64_t prefix_tokens;      /* tokens taken from prefix runs, ever */
   uint64_t shared_tokens;      /* tokens taken from chunks, ever */
-  uint64_t computed_tokens;    /* tokens computed, ever, generated ones included */
+  uint64_t computed_tokens;    /* tokens computed, ever, generated and drafted ones included */
   uint64_t generated_tokens;
   uint64_t steps;              /* submissions to the device */
+  uint64_t drafted_tokens;     /* tried by lookup_tokens, ever */
+  uint64_t accepted_tokens;    /* of those, the ones that became part of an answer */
 } tsr_metrics;
 
 TSR_API tsr_status tsr_metrics_init(tsr_metrics *metrics, uint32_t struct_size);
@@ -463,7 +465,9 @@ typedef struct tsr_generate_options {
   uint64_t bias_count;      /* at most 1024, each of another token */
   uint32_t logprobs;        /* likeliest tokens told with each token, at most 20: TSR_EVENT_TOKEN
                              * events come; 0: none come */
-  uint32_t reserved;
+  uint32_t lookup_tokens;   /* longest draft: where the last tokens stood in the session before,
+                             * those that followed them there are tried in one step. The answer is
+                             * the same, sooner where it quotes. At most 64; 0: no drafts */
 } tsr_generate_options;
 
 TSR_API tsr_status tsr_generate_options_init(tsr_generate_options *options, uint32_t struct_size);
@@ -577,6 +581,8 @@ typedef struct tsr_report {
   uint64_t prompt_us;          /* computing the prompt */
   uint64_t first_token_us;     /* from tsr_session_generate to the first token */
   uint64_t generate_us;        /* from the first token to the last */
+  uint64_t tokens_drafted;     /* tried by lookup_tokens */
+  uint64_t tokens_accepted;    /* of those, the ones that became part of the answer */
 } tsr_report;
 
 TSR_API tsr_status tsr_report_init(tsr_report *report, uint32_t struct_size);

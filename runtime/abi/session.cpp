@@ -32,6 +32,7 @@ constexpr uint64_t kMaxStopBytes = 256;
 constexpr float kMaxPenalty = 100;
 constexpr uint64_t kMaxBiases = 1024;
 constexpr float kMaxBias = 1000;
+constexpr uint32_t kMaxLookup = 64;
 
 // A session for the length of one call; the second caller at a time is turned away.
 class Call {
@@ -143,6 +144,11 @@ engine::GenerateOptions generate_options(const tsr_generate_options& o, const mo
             std::to_string(kMaxLogprobs));
   }
   options.sampling.logprobs = o.logprobs;
+  if (o.lookup_tokens > kMaxLookup) {
+    invalid("options->lookup_tokens is " + std::to_string(o.lookup_tokens) + ", at most " +
+            std::to_string(kMaxLookup));
+  }
+  options.lookup_tokens = o.lookup_tokens;
   options.penalties = penalty_options(o, model.hyperparameters().vocabulary);
   check_flags(o.flags, TSR_GENERATE_IGNORE_END, "options->flags");
   options.ignore_end = o.flags & TSR_GENERATE_IGNORE_END;
@@ -349,6 +355,8 @@ tsr_status tsr_session_get_report(tsr_session session, tsr_report* report) {
     value.prompt_us = r.prompt_us;
     value.first_token_us = r.first_token_us;
     value.generate_us = r.generate_us;
+    value.tokens_drafted = r.tokens_drafted;
+    value.tokens_accepted = r.tokens_accepted;
     write_struct(report, value, version_1<tsr_report>, "report");
   });
 }

@@ -43,6 +43,7 @@ class EventQueue {
 
   bool full() const { return events_.size() >= capacity_; }
   bool empty() const { return events_.empty(); }
+  uint64_t room() const { return full() ? 0 : capacity_ - events_.size(); }
   void push(PreparedEvent event) noexcept {
     if (event.front().kind == EventKind::progress && !events_.empty() &&
         events_.back().kind == EventKind::progress) {

@@ -12,6 +12,7 @@
 
 #include "runtime/engine/event.hpp"
 #include "runtime/engine/penalties.hpp"
+#include "runtime/engine/prompt_lookup.hpp"
 #include "runtime/engine/sampler.hpp"
 #include "runtime/engine/segment.hpp"
 #include "runtime/kv/prefix_cache.hpp"
@@ -39,7 +40,8 @@ struct SessionOptions {
 struct GenerateOptions {
   Sampling sampling;
   PenaltyOptions penalties;
-  uint32_t max_tokens = 0;  // 0: 256, or what is left of the session
+  uint32_t lookup_tokens = 0;  // longest draft; 0: no drafts
+  uint32_t max_tokens = 0;     // 0: 256, or what is left of the session
   bool ignore_end = false;
   std::vector<std::string> stops;
 };
@@ -51,6 +53,8 @@ struct Report {
   uint64_t tokens_approximate = 0;
   uint64_t tokens_computed = 0;
   uint64_t tokens_generated = 0;
+  uint64_t tokens_drafted = 0;
+  uint64_t tokens_accepted = 0;
   uint64_t bytes_shared = 0;
   uint64_t bytes_private = 0;
   uint64_t lookup_us = 0;
@@ -76,7 +80,8 @@ struct Task {
   text::StreamDecoder decoder;         // generate
   text::StopMatcher stops{{}};         // generate
   std::optional<Penalties> penalties;  // generate: none where nothing is adjusted
-  std::vector<int32_t> history;        // of `penalties`: the session's tokens
+  std::optional<PromptLookup> lookup;  // generate: none without drafts
+  std::vector<int32_t> history;        // of those two: the session's tokens
   uint64_t generated = 0;
   uint64_t prompt_tokens = 0;  // in the session when the task began
   uint64_t reused_exact = 0;   // of those, ready without computing, by provenance

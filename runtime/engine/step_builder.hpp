@@ -9,10 +9,11 @@
 
 namespace tessera::engine {
 
-// Rows that a segment contributes: its next `count` tokens.
+// Rows that a segment contributes: its next `count` tokens. Behind its own stand those of `draft`.
 struct SegmentRows {
   uint32_t segment = 0;
   uint32_t count = 0;
+  std::span<const int32_t> draft;
 };
 
 class StepBuilder {

@@ -140,6 +140,10 @@ int main(int argc, char** argv) {
   app.add_option("--penalty-window", options.generate.penalty_window,
                  "How many of the last tokens the penalties look at")
       ->option_text("TOKENS [64]");
+  app.add_option("--lookup", options.generate.lookup_tokens,
+                 "Longest draft copied from the conversation; same answers, 0 is off")
+      ->check(CLI::Range(0, 64))
+      ->capture_default_str();
   app.add_option("--seed", options.generate.seed, "Same seed, same answers")
       ->option_text("NUMBER [random]");
   CLI11_PARSE(app, argc, argv);

@@ -145,6 +145,7 @@ static void answer(tsr_context context, tsr_chunk chunk, uint32_t vocabulary) {
   generate.biases = &bias;
   generate.bias_count = 1;
   generate.logprobs = 3;
+  generate.lookup_tokens = 4;
   OK(tsr_session_generate(session, &generate));
   CHECK(tsr_session_add_text(session, "x", 1, 0) == TSR_BUSY);
   OK(tsr_context_wait(context, 60000, &ready));
@@ -157,6 +158,7 @@ static void answer(tsr_context context, tsr_chunk chunk, uint32_t vocabulary) {
   OK(tsr_report_init(&report, sizeof report));
   OK(tsr_session_get_report(session, &report));
   CHECK(report.tokens_generated == 8);
+  CHECK(report.tokens_accepted <= report.tokens_drafted);
   OK(tsr_session_info_init(&info, sizeof info));
   OK(tsr_session_get_info(session, &info));
   CHECK(info.generating == 0 && info.tokens > 8);

@@ -388,6 +388,25 @@ TEST_F(Structs, LogProbabilitiesBeyondTheirNumber) {
   EXPECT_EQ(told, 3u);
 }
 
+TEST_F(Structs, DraftsBeyondTheirLength) {
+  tsr_generate_options options = exactly(3);
+  for (uint32_t count : {65u, 320u, UINT32_MAX}) {
+    options.lookup_tokens = count;
+    EXPECT_FAILS(tsr_session_generate(session, &options), TSR_INVALID_ARGUMENT, "lookup_tokens",
+                 std::to_string(count), "64");
+  }
+  // Longer than a step, the answer, the session's text: all cut it.
+  options.lookup_tokens = 64;
+  ASSERT_OK(tsr_session_generate(session, &options));
+  EXPECT_EQ(read_answer(session).tokens, 3u);
+  // Numbers of tokens that no session holds are refused as without drafts.
+  options.max_tokens = UINT32_MAX;
+  options.penalty_window = UINT32_MAX;
+  EXPECT_FAILS(tsr_session_generate(session, &options), TSR_CAPACITY, "max_tokens");
+  const Session empty = new_session(context);
+  EXPECT_FAILS(tsr_session_generate(empty, &options), TSR_INVALID_ARGUMENT, "empty");
+}
+
 TEST_F(Structs, UnknownEnumerationsAndFlags) {
   uint64_t count = 0;
   int32_t tokens[8] = {5};
