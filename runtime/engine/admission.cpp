@@ -55,15 +55,10 @@ void Context::release_reservation(SessionState& session) noexcept {
   session.reserved = 0;
 }
 
-// Gives back the blocks behind the answer's last token with KV, which a draft took: they are
-// promised to the session again.
+// Gives back the blocks behind the last token with KV: those that a draft took and never filled.
 void Context::release_unused(SessionState& session) noexcept {
   kv::Span& span = session.segments.back().span;
-  const uint64_t used = pool_->blocks_for(span.slots);
-  const uint64_t unused = span.blocks.size() - used;
-  span.shrink(used, span.slots);
-  session.reserved += unused;
-  reserved_ += unused;
+  span.shrink(pool_->blocks_for(span.slots), span.slots);
 }
 
 kv::BlockRef Context::take_block(SessionState& session) {

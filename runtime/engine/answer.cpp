@@ -52,9 +52,7 @@ void Context::tokens_ready(SessionState& session, std::span<const int32_t> draft
     ++(last.exact ? session.ready_exact : session.ready_approximate);
     walk_prefix(session, false);
   }
-  if (draft.empty()) return;
-  release_unused(session);
-  session.task->lookup->settle(session.task->history, accepted);
+  if (!draft.empty()) session.task->lookup->settle(session.task->history, accepted);
 }
 
 // Draws a token, which may end the task. If it throws, the token is not part of the session.
@@ -155,6 +153,7 @@ void Context::fail_session(SessionState& session, Status status,
 
 void Context::end_task(SessionState& session) noexcept {
   const bool encode = session.task->purpose == Purpose::encode;
+  // What looks at a session's last page later takes it for that of the last token.
   if (session.task->lookup) release_unused(session);
   release_reservation(session);
   session.task.reset();
