@@ -327,9 +327,11 @@ typedef struct tsr_metrics {
   uint64_t chunk_misses;       /* creations that had to encode */
   uint64_t prefix_tokens;      /* tokens taken from prefix runs, ever */
   uint64_t shared_tokens;      /* tokens taken from chunks, ever */
-  uint64_t computed_tokens;    /* tokens computed, ever, generated ones included */
+  uint64_t computed_tokens;    /* tokens computed, ever, generated and drafted ones included */
   uint64_t generated_tokens;
   uint64_t steps;              /* submissions to the device */
+  uint64_t drafted_tokens;     /* tried by lookup_tokens, ever */
+  uint64_t accepted_tokens;    /* of those, the ones that became part of an answer */
 } tsr_metrics;
 
 TSR_API tsr_status tsr_metrics_init(tsr_metrics *metrics, uint32_t struct_size);
@@ -431,6 +433,21 @@ TSR_API tsr_status tsr_session_close_role(tsr_session session, tsr_role role);
 
 #define TSR_GENERATE_IGNORE_END UINT64_C(1) /* do not stop at the model's end tokens */
 
+/* What is added to the logit of one token; used in arrays only. */
+typedef struct tsr_logit_bias {
+  int32_t token;
+  float bias; /* -1000 to 1000, or -INFINITY: the token is never chosen */
+} tsr_logit_bias;
+
+/* How an answer is drawn. For each token the model's logits are changed and cut in this order:
+ *   1. repetition_penalty r: the logit l of a token in the window becomes l / r where l > 0, else
+ *      l * r;
+ *   2. less frequency_penalty times how often the token is in the window, less presence_penalty if
+ *      it is in it at all;
+ *   3. plus its bias;
+ *   4. temperature, then top_k, top_p, min_p; 0 takes the likeliest token instead.
+ * The window is the last penalty_window tokens of the session, whether they were added (prompt,
+ * chunks, anchor, earlier turns) or generated, the answer's tokens so far included. */
 typedef struct tsr_generate_options {
   uint32_t struct_size;
   uint32_t max_tokens; /* 0: 256, or what is left of the session if that is less */
@@ -443,23 +460,36 @@ typedef struct tsr_generate_options {
   const tsr_text *stops; /* strings that end the answer and are not in its text; the tokens that
                           * were generated up to there, theirs included, stay in the session */
   uint64_t stop_count;   /* at most 16, each 1 to 256 bytes */
+  float repetition_penalty; /* above 1: against repetition; 0 or 1: off; 0.01 to 100 */
+  float frequency_penalty;  /* -100 to 100; 0: off */
+  float presence_penalty;   /* -100 to 100; 0: off */
+  uint32_t penalty_window;  /* tokens; 0: 64; more than the session holds: all of them */
+  const tsr_logit_bias *biases;
+  uint64_t bias_count;      /* at most 1024, each of another token */
+  uint32_t logprobs;        /* likeliest tokens told with each token, at most 20: TSR_EVENT_TOKEN
+                             * events come; 0: none come */
+  uint32_t lookup_tokens;   /* longest draft: where the last tokens stood in the session before,
+                             * those that followed them there are tried in one step. The answer is
+                             * the same, sooner where it quotes. At most 64; 0: no drafts */
 } tsr_generate_options;
 
 TSR_API tsr_status tsr_generate_options_init(tsr_generate_options *options, uint32_t struct_size);
 
 /* Starts an answer behind everything added so far and returns; read it with tsr_session_next. The
- * answer becomes part of the session. Temperature is applied first, then top_k, top_p, min_p.
+ * answer becomes part of the session.
  * CAPACITY: prompt plus max_tokens do not fit the session or, with what runs now, the KV budget
  * (the message says how many bytes are missing); the session is as before. INVALID_ARGUMENT: the
  * session is empty. `options` may be NULL. */
 TSR_API tsr_status tsr_session_generate(tsr_session session, const tsr_generate_options *options);
 
+/* Later releases may add kinds, for those who ask for them in tsr_generate_options. */
 typedef int32_t tsr_event_kind;
 #define TSR_EVENT_NONE 0     /* nothing is under way and nothing is left to read */
 #define TSR_EVENT_PROGRESS 1 /* prompt tokens: processed of total */
 #define TSR_EVENT_TEXT 2     /* text of the answer, whole UTF-8 characters */
 #define TSR_EVENT_DONE 3     /* the last event of an answer; finish says why */
 #define TSR_EVENT_FAILED 4   /* the last event; status and text say what went wrong */
+#define TSR_EVENT_TOKEN 5    /* a token of the answer and its log-probability, where asked for */
 
 typedef int32_t tsr_finish;
 #define TSR_FINISH_NONE 0
@@ -468,6 +498,17 @@ typedef int32_t tsr_finish;
 #define TSR_FINISH_LENGTH 3    /* max_tokens */
 #define TSR_FINISH_CANCELLED 4 /* tsr_session_cancel */
 
+/* A token and the natural logarithm of its probability under the logits after penalties and bias
+ * (steps 1 to 3 of tsr_generate_options), before temperature and cuts. Used in arrays only. */
+typedef struct tsr_token_logprob {
+  int32_t token;
+  float logprob;
+} tsr_token_logprob;
+
+/* With logprobs, each token of the answer has one TOKEN event, in order and in front of the TEXT
+ * that the token completes. Its text may come with a later token (a character is whole, a stop
+ * string did not come) or never (it is a special token, or part of a stop string). The end token
+ * that ends an answer is not part of it and has none. */
 typedef struct tsr_event {
   uint32_t struct_size;
   tsr_event_kind kind;
@@ -478,6 +519,11 @@ typedef struct tsr_event {
   uint64_t processed;   /* PROGRESS: tokens of the prompt that are ready */
   uint64_t total;       /* PROGRESS: tokens of the prompt */
   uint64_t tokens;      /* tokens generated so far */
+  int32_t token;        /* TOKEN */
+  float logprob;        /* TOKEN: of that token */
+  const tsr_token_logprob *top; /* TOKEN: the likeliest tokens, likeliest first, ties to the lower
+                                 * id; valid as long as text */
+  uint64_t top_count;   /* as many as asked for; fewer where fewer are not banned */
 } tsr_event;
 
 TSR_API tsr_status tsr_event_init(tsr_event *event, uint32_t struct_size);
@@ -539,6 +585,8 @@ typedef struct tsr_report {
   uint64_t prompt_us;          /* computing the prompt */
   uint64_t first_token_us;     /* from tsr_session_generate to the first token */
   uint64_t generate_us;        /* from the first token to the last */
+  uint64_t tokens_drafted;     /* tried by lookup_tokens */
+  uint64_t tokens_accepted;    /* of those, the ones that became part of the answer */
 } tsr_report;
 
 TSR_API tsr_status tsr_report_init(tsr_report *report, uint32_t struct_size);

@@ -105,7 +105,6 @@ using ChunkOptions = detail::Prepared<tsr_chunk_options, tsr_chunk_options_init>
 using ChunkInfo = detail::Prepared<tsr_chunk_info, tsr_chunk_info_init>;
 using SessionOptions = detail::Prepared<tsr_session_options, tsr_session_options_init>;
 using SessionInfo = detail::Prepared<tsr_session_info, tsr_session_info_init>;
-using GenerateOptions = detail::Prepared<tsr_generate_options, tsr_generate_options_init>;
 using Report = detail::Prepared<tsr_report, tsr_report_init>;
 
 // Views `text`, which must live until the call that takes the message.
@@ -127,6 +126,14 @@ struct ContextOptions : detail::Prepared<tsr_context_options, tsr_context_option
   void set_primer(std::string_view view) {
     primer = view.data();
     primer_length = view.size();
+  }
+};
+
+struct GenerateOptions : detail::Prepared<tsr_generate_options, tsr_generate_options_init> {
+  // Views `view`, which must live until the answer is begun.
+  void set_biases(const std::vector<tsr_logit_bias>& view) {
+    biases = view.data();
+    bias_count = view.size();
   }
 };
 
@@ -233,11 +240,15 @@ class Chunk : public detail::Handle<tsr_chunk, tsr_chunk_destroy> {
   }
 };
 
-// text() is valid until the next event of the same session is taken.
+// text() is valid until the next event of the same session is taken; so is what top() copies.
 class Event : public detail::Prepared<tsr_event, tsr_event_init> {
  public:
   std::string_view text() const noexcept {
     return {tsr_event::text, static_cast<std::size_t>(text_length)};
+  }
+  std::vector<tsr_token_logprob> top() const {
+    if (top_count == 0) return {};
+    return {tsr_event::top, tsr_event::top + top_count};
   }
 };
 

@@ -119,6 +119,8 @@ tsr_status tsr_context_get_metrics(tsr_context context, tsr_metrics* metrics) {
     value.computed_tokens = m.computed_tokens;
     value.generated_tokens = m.generated_tokens;
     value.steps = m.steps;
+    value.drafted_tokens = m.drafted_tokens;
+    value.accepted_tokens = m.accepted_tokens;
     write_struct(metrics, value, version_1<tsr_metrics>, "metrics");
   });
 }

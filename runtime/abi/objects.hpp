@@ -2,6 +2,7 @@
 // destroyed does not matter.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <memory>
 #include <string>
@@ -46,12 +47,15 @@ struct ChunkObject {
   ~ChunkObject() { context->engine->release_chunk(std::move(text)); }
 };
 
+inline constexpr uint32_t kMaxLogprobs = 20;
+
 struct SessionObject {
   static constexpr HandleKind kKind = HandleKind::session;
   std::shared_ptr<ContextObject> context;
   engine::SessionRef state;
   std::atomic<bool> busy{false};  // a call is running
   engine::Event event;            // the last one read; tsr_event.text points into it
+  std::array<tsr_token_logprob, kMaxLogprobs> top{};  // of that event
   ~SessionObject() {
     if (state) context->engine->close_session(*state);
   }

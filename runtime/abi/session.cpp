@@ -1,4 +1,8 @@
 // Sessions.
+#include <algorithm>
+#include <cmath>
+#include <unordered_map>
+
 #include "runtime/abi/arguments.hpp"
 #include "runtime/abi/objects.hpp"
 #include "runtime/abi/roles.hpp"
@@ -13,6 +17,7 @@ static_assert(TSR_EVENT_PROGRESS == static_cast<int32_t>(engine::EventKind::prog
 static_assert(TSR_EVENT_TEXT == static_cast<int32_t>(engine::EventKind::text));
 static_assert(TSR_EVENT_DONE == static_cast<int32_t>(engine::EventKind::done));
 static_assert(TSR_EVENT_FAILED == static_cast<int32_t>(engine::EventKind::failed));
+static_assert(TSR_EVENT_TOKEN == static_cast<int32_t>(engine::EventKind::token));
 static_assert(TSR_FINISH_END == static_cast<int32_t>(engine::Finish::end));
 static_assert(TSR_FINISH_STOP == static_cast<int32_t>(engine::Finish::stop));
 static_assert(TSR_FINISH_LENGTH == static_cast<int32_t>(engine::Finish::length));
@@ -23,6 +28,10 @@ namespace {
 constexpr uint32_t kMaxEventCapacity = 1u << 20;
 constexpr uint64_t kMaxStops = 16;
 constexpr uint64_t kMaxStopBytes = 256;
+constexpr float kMaxPenalty = 100;
+constexpr uint64_t kMaxBiases = 1024;
+constexpr float kMaxBias = 1000;
+constexpr uint32_t kMaxLookup = 64;
 
 // A session for the length of one call; the second caller at a time is turned away.
 class Call {
@@ -69,7 +78,58 @@ engine::SessionOptions session_options(const tsr_session_options& o, const model
   return options;
 }
 
-engine::GenerateOptions generate_options(const tsr_generate_options& o) {
+std::vector<engine::LogitBias> biases(const tsr_generate_options& o, uint32_t vocabulary) {
+  if (o.bias_count > kMaxBiases) {
+    invalid("options->bias_count is " + std::to_string(o.bias_count) + ", at most " +
+            std::to_string(kMaxBiases));
+  }
+  if (o.bias_count > 0) require(o.biases, "options->biases");
+  std::vector<engine::LogitBias> all;
+  std::unordered_map<int32_t, uint64_t> places;
+  uint64_t banned = 0;
+  for (uint64_t i = 0; i < o.bias_count; ++i) {
+    const tsr_logit_bias& b = o.biases[i];
+    const std::string name = "options->biases[" + std::to_string(i) + "]";
+    if (b.token < 0 || static_cast<uint32_t>(b.token) >= vocabulary) {
+      invalid(name + ".token is " + std::to_string(b.token) + ", must be 0 to " +
+              std::to_string(vocabulary - 1));
+    }
+    const auto [place, fresh] = places.emplace(b.token, i);
+    if (!fresh) {
+      invalid(name + ".token is " + std::to_string(b.token) + ", as that of options->biases[" +
+              std::to_string(place->second) + "]; each token may have one bias");
+    }
+    if (b.bias == -INFINITY) {
+      ++banned;
+    } else if (!(std::abs(b.bias) <= kMaxBias)) {
+      invalid(name + ".bias of token " + std::to_string(b.token) + " is " + std::to_string(b.bias) +
+              ", must be -1000 to 1000, or -INFINITY");
+    }
+    all.push_back({b.token, b.bias});
+  }
+  if (banned == vocabulary) {
+    invalid("options->biases ban all " + std::to_string(vocabulary) +
+            " tokens; leave at least one");
+  }
+  return all;
+}
+
+engine::PenaltyOptions penalty_options(const tsr_generate_options& o, uint32_t vocabulary) {
+  engine::PenaltyOptions options;
+  if (o.repetition_penalty != 0) {
+    options.repetition = number_argument(o.repetition_penalty, 1 / kMaxPenalty, kMaxPenalty,
+                                         "options->repetition_penalty");
+  }
+  options.frequency =
+      number_argument(o.frequency_penalty, -kMaxPenalty, kMaxPenalty, "options->frequency_penalty");
+  options.presence =
+      number_argument(o.presence_penalty, -kMaxPenalty, kMaxPenalty, "options->presence_penalty");
+  if (o.penalty_window) options.window = o.penalty_window;
+  options.biases = biases(o, vocabulary);
+  return options;
+}
+
+engine::GenerateOptions generate_options(const tsr_generate_options& o, const model::Model& model) {
   engine::GenerateOptions options;
   options.max_tokens = o.max_tokens;
   options.sampling.temperature = number_argument(o.temperature, 0, 1000, "options->temperature");
@@ -78,6 +138,17 @@ engine::GenerateOptions generate_options(const tsr_generate_options& o) {
   options.sampling.min_p = number_argument(o.min_p, 0, 1, "options->min_p");
   options.sampling.top_k = o.top_k;
   options.sampling.seed = o.seed;
+  if (o.logprobs > kMaxLogprobs) {
+    invalid("options->logprobs is " + std::to_string(o.logprobs) + ", at most " +
+            std::to_string(kMaxLogprobs));
+  }
+  options.sampling.logprobs = o.logprobs;
+  if (o.lookup_tokens > kMaxLookup) {
+    invalid("options->lookup_tokens is " + std::to_string(o.lookup_tokens) + ", at most " +
+            std::to_string(kMaxLookup));
+  }
+  options.lookup_tokens = o.lookup_tokens;
+  options.penalties = penalty_options(o, model.hyperparameters().vocabulary);
   check_flags(o.flags, TSR_GENERATE_IGNORE_END, "options->flags");
   options.ignore_end = o.flags & TSR_GENERATE_IGNORE_END;
   if (o.stop_count > kMaxStops) {
@@ -186,7 +257,7 @@ tsr_status tsr_session_generate(tsr_session session, const tsr_generate_options*
   return guarded([&] {
     const Call call(session);
     const auto o = read_struct(options, version_1<tsr_generate_options>, "options");
-    call.engine().generate(call.state(), generate_options(o));
+    call.engine().generate(call.state(), generate_options(o, call.model()));
   });
 }
 
@@ -208,6 +279,13 @@ tsr_status tsr_session_next(tsr_session session, int64_t timeout_ms, tsr_event* 
     value.processed = e.processed;
     value.total = e.total;
     value.tokens = e.tokens;
+    value.token = e.token.chosen.token;
+    value.logprob = e.token.chosen.logprob;
+    std::ranges::transform(e.token.top, call->top.begin(), [](const engine::TokenLogprob& t) {
+      return tsr_token_logprob{t.token, t.logprob};
+    });
+    value.top = e.token.top.empty() ? nullptr : call->top.data();
+    value.top_count = e.token.top.size();
     write_struct(event, value, version_1<tsr_event>, "event");
   });
 }
@@ -278,6 +356,8 @@ tsr_status tsr_session_get_report(tsr_session session, tsr_report* report) {
     value.prompt_us = r.prompt_us;
     value.first_token_us = r.first_token_us;
     value.generate_us = r.generate_us;
+    value.tokens_drafted = r.tokens_drafted;
+    value.tokens_accepted = r.tokens_accepted;
     write_struct(report, value, version_1<tsr_report>, "report");
   });
 }

@@ -55,6 +55,12 @@ void Context::release_reservation(SessionState& session) noexcept {
   session.reserved = 0;
 }
 
+// Gives back the blocks behind the last token with KV: those that a draft took and never filled.
+void Context::release_unused(SessionState& session) noexcept {
+  kv::Span& span = session.segments.back().span;
+  span.shrink(pool_->blocks_for(span.slots), span.slots);
+}
+
 kv::BlockRef Context::take_block(SessionState& session) {
   if (session.reserved == 0) fail(Status::internal, "a session took more pages than it reserved");
   kv::BlockRef block = pool_->try_allocate();

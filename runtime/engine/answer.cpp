@@ -20,10 +20,43 @@ PreparedEvent text_event(std::string text, uint64_t tokens) {
   return event;
 }
 
+PreparedEvent token_event(TokenReport token, uint64_t tokens) {
+  PreparedEvent event(1);
+  event.front().kind = EventKind::token;
+  event.front().token = std::move(token);
+  event.front().tokens = tokens;
+  return event;
+}
+
 }  // namespace
 
-// If it throws, the token is not part of the session.
-void Context::token_ready(SessionState& session, const LogitsResult& logits) {
+// The next token and, as long as the tokens are those of the draft, whose KV the same step has
+// computed, those behind it. logits[i] is what follows draft[i - 1].
+void Context::tokens_ready(SessionState& session, std::span<const int32_t> draft,
+                           std::span<const LogitsResult> logits) {
+  session.report.tokens_drafted += draft.size();
+  counts_.drafted_tokens += draft.size();
+  size_t accepted = 0;
+  for (size_t i = 0;; ++i) {
+    const int32_t token = token_ready(session, logits[i]);
+    const bool agrees = i < draft.size() && token == draft[i];
+    if (agrees) {
+      ++accepted;
+      ++session.report.tokens_accepted;
+      ++counts_.accepted_tokens;
+    }
+    if (!session.task) return;
+    if (!agrees || session.cancel_requested) break;
+    Segment& last = session.segments.back();
+    last.span.extend(1, pool_->page_slots());
+    ++(last.exact ? session.ready_exact : session.ready_approximate);
+    walk_prefix(session, false);
+  }
+  if (!draft.empty()) session.task->lookup->settle(session.task->history, accepted);
+}
+
+// Draws a token, which may end the task. If it throws, the token is not part of the session.
+int32_t Context::token_ready(SessionState& session, const LogitsResult& logits) {
   Task& task = *session.task;
   const text::Tokenizer& tokenizer = model_->tokenizer();
   const Clock::time_point now = Clock::now();
@@ -36,21 +69,32 @@ void Context::token_ready(SessionState& session, const LogitsResult& logits) {
   session.report.generate_us = microseconds(task.first_token, now);
   if (!task.options.ignore_end && tokenizer.is_end_of_generation(token)) {
     finish(session, Finish::end);
-    return;
+    return token;
   }
   const std::string bytes = tokenizer.decode(std::span(&token, 1), false);
   text::StopMatcher::Output output = task.stops.push(task.decoder.push(bytes));
   PreparedEvent event = text_event(std::move(output.text), task.generated + 1);
+  PreparedEvent told;
+  if (task.options.sampling.logprobs > 0) {
+    told = token_event(report_token(logits, task.options.sampling, token), task.generated + 1);
+  }
+  if (task.penalties || task.lookup) {
+    task.history.push_back(token);
+    if (task.penalties) task.penalties->push(task.history);
+    if (task.lookup) task.lookup->push(task.history);
+  }
   append_tokens(session, std::span(&token, 1));
   ++task.generated;
   ++counts_.generated_tokens;
   session.report.tokens_generated = task.generated;
+  if (!told.empty()) emit(session, std::move(told));
   if (!event.front().text.empty()) emit(session, std::move(event));
   if (output.stopped) {
     finish(session, Finish::stop);
   } else if (task.generated == task.options.max_tokens) {
     finish(session, Finish::length);
   }
+  return token;
 }
 
 void Context::emit(SessionState& session, PreparedEvent event) noexcept {
@@ -116,6 +160,8 @@ void Context::end_task(SessionState& session) noexcept {
       (purpose == Purpose::evaluate && session.ended.kind != EventKind::failed)) {
     session.settled = session.tokens;
   }
+  // What looks at a session's last page later takes it for that of the last token.
+  if (session.task->lookup) release_unused(session);
   release_reservation(session);
   session.task.reset();
   if (encode || session.closed) drop_context(session);

@@ -42,6 +42,8 @@ struct Metrics {
   uint64_t shared_tokens = 0;
   uint64_t computed_tokens = 0;
   uint64_t generated_tokens = 0;
+  uint64_t drafted_tokens = 0;
+  uint64_t accepted_tokens = 0;
   uint64_t chunk_hits = 0;
   uint64_t chunk_misses = 0;
   uint64_t steps = 0;
@@ -136,6 +138,7 @@ class Context {
   void check_idle(const SessionState& session) const;
   void check_room(const SessionState& session, uint64_t tokens) const;
   void append_tokens(SessionState& session, std::span<const int32_t> tokens);
+  void look_back(SessionState& session, Task& task);  // without lock_
   void append_canonical(SessionState& session, SegmentKind kind, const kv::CanonicalRef& text);
 
   // ---- begin.cpp
@@ -152,6 +155,7 @@ class Context {
   uint64_t own_need(const SessionState& session, uint64_t new_tokens) const;
   void reserve(SessionState& session, uint64_t blocks);
   void release_reservation(SessionState& session) noexcept;
+  void release_unused(SessionState& session) noexcept;
   kv::BlockRef take_block(SessionState& session);
   void evict_one();
 
@@ -169,7 +173,8 @@ class Context {
   struct Participant {
     SessionRef session;
     std::vector<SegmentRows> rows;
-    uint32_t row_count = 0;
+    std::vector<int32_t> draft;  // tokens of the last rows, behind the session's
+    uint32_t row_count = 0;      // the draft's included
     uint32_t first_row = 0;
     uint32_t first_request = 0;
     uint32_t request_count = 0;
@@ -183,8 +188,11 @@ class Context {
   std::vector<Participant> choose() noexcept;
   void choose_from(bool decoding, uint32_t most, uint64_t turn,
                    std::vector<Participant>& chosen) noexcept;
+  void add_drafts(std::vector<Participant>& chosen, uint64_t turn) noexcept;
+  std::vector<int32_t> draft(const SessionState& session, uint64_t rows) const;
   Step build(std::vector<Participant>& participants);
   void add_to(StepBuilder& builder, Participant& participant);
+  void request_samples(Step& step, const Participant& participant);
   void compute(std::unique_lock<std::mutex>& guard, const Step& step, StepResult& result);
   void apply(std::vector<Participant>& participants, StepResult& result) noexcept;
   void apply_to(Participant& participant, StepResult& result);
@@ -194,7 +202,9 @@ class Context {
   void wake();
 
   // ---- answer.cpp: tokens, events and the end of a task
-  void token_ready(SessionState& session, const LogitsResult& logits);
+  void tokens_ready(SessionState& session, std::span<const int32_t> draft,
+                    std::span<const LogitsResult> logits);
+  int32_t token_ready(SessionState& session, const LogitsResult& logits);
   void emit(SessionState& session, PreparedEvent event) noexcept;
   void finish(SessionState& session, Finish finish);
   void fail_session(SessionState& session, Status status, std::string_view message) noexcept;

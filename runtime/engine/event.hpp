@@ -6,11 +6,19 @@
 #include <string>
 
 #include "backends/error.hpp"
+#include "runtime/engine/sampler.hpp"
 
 namespace tessera::engine {
 
 // Same numbers as tsr_event_kind and tsr_finish.
-enum class EventKind : int32_t { none = 0, progress = 1, text = 2, done = 3, failed = 4 };
+enum class EventKind : int32_t {
+  none = 0,
+  progress = 1,
+  text = 2,
+  done = 3,
+  failed = 4,
+  token = 5
+};
 enum class Finish : int32_t { none = 0, end = 1, stop = 2, length = 3, cancelled = 4 };
 
 struct Event {
@@ -21,6 +29,7 @@ struct Event {
   uint64_t processed = 0;      // progress: prompt tokens that are ready
   uint64_t total = 0;          // progress: prompt tokens
   uint64_t tokens = 0;         // generated so far
+  TokenReport token;           // token
 };
 
 // An event made beforehand, so that pushing it cannot fail.
@@ -34,6 +43,7 @@ class EventQueue {
 
   bool full() const { return events_.size() >= capacity_; }
   bool empty() const { return events_.empty(); }
+  uint64_t room() const { return full() ? 0 : capacity_ - events_.size(); }
   void push(PreparedEvent event) noexcept {
     if (event.front().kind == EventKind::progress && !events_.empty() &&
         events_.back().kind == EventKind::progress) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <vector>
 
 #include "backends/error.hpp"
@@ -63,6 +64,7 @@ LogitsRequest sampling_request(uint32_t row, const Sampling& sampling, uint32_t 
   } else {
     request.full = true;
   }
+  request.top_k = std::max(request.top_k, std::min(sampling.logprobs, vocabulary));
   return request;
 }
 
@@ -85,7 +87,8 @@ int32_t sample(const LogitsResult& logits, const Sampling& sampling, uint64_t in
     }
   } else {
     const double largest = logits.top.empty() ? 0.0 : double{logits.top.front().logit};
-    for (const TokenLogit& t : logits.top) {
+    const size_t kept = std::min<size_t>(logits.top.size(), sampling.top_k);
+    for (const TokenLogit& t : std::span(logits.top).first(kept)) {
       const double weight = std::exp((t.logit - largest) * scale);
       if (weight > 0) candidates.push_back({t.token, weight});
     }
@@ -103,6 +106,25 @@ int32_t sample(const LogitsResult& logits, const Sampling& sampling, uint64_t in
     if (left < 0) return c.token;
   }
   return candidates.back().token;
+}
+
+TokenReport report_token(const LogitsResult& logits, const Sampling& sampling, int32_t token) {
+  const auto logprob = [&](float logit) {  // rounding may lift it above 0
+    return std::min(0.0f, static_cast<float>(double{logit} - double{logits.log_sum_exp}));
+  };
+  TokenReport report;
+  report.chosen.token = token;
+  if (!logits.full.empty()) {
+    report.chosen.logprob = logprob(logits.full[static_cast<size_t>(token)]);
+  } else {
+    const auto it = std::ranges::find(logits.top, token, &TokenLogit::token);
+    report.chosen.logprob = logprob(it->logit);
+  }
+  const size_t count = std::min<size_t>(logits.top.size(), sampling.logprobs);
+  for (const TokenLogit& t : std::span(logits.top).first(count)) {
+    if (std::isfinite(t.logit)) report.top.push_back({t.token, logprob(t.logit)});
+  }
+  return report;
 }
 
 }  // namespace tessera::engine

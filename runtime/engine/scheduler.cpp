@@ -95,7 +95,7 @@ uint32_t Context::plan_rows(const SessionState& session, uint32_t budget,
     }
     const uint32_t count = std::min(segment.pending(), budget - total);
     if (count == 0) continue;
-    rows.push_back({s, count});
+    rows.push_back({s, count, {}});
     total += count;
   }
   return total;
@@ -114,7 +114,46 @@ std::vector<Context::Participant> Context::choose() noexcept {
     choose_from(false, max_rows_, turn / 2, chosen);
     choose_from(true, max_rows_, turn / 2, chosen);
   }
+  add_drafts(chosen, turn);
   return chosen;
+}
+
+// Drafts take only rows that nobody else wants, in even shares; another session is first each time.
+void Context::add_drafts(std::vector<Participant>& chosen, uint64_t turn) noexcept {
+  uint64_t left = max_rows_;
+  for (const Participant& p : chosen) left -= p.row_count;
+  const auto wants = [](const Participant& p) {
+    return p.session->task->decoding && p.session->task->lookup;
+  };
+  uint64_t members = static_cast<uint64_t>(std::ranges::count_if(chosen, wants));
+  for (size_t i = 0; i < chosen.size() && left > 0 && members > 0; ++i) {
+    Participant& p = chosen[(turn + i) % chosen.size()];
+    if (!wants(p)) continue;
+    attempt([&] { p.draft = draft(*p.session, (left + members - 1) / members); },
+            [](Status, std::string_view) {});  // goes on without one
+    --members;
+    const auto rows = static_cast<uint32_t>(p.draft.size());
+    p.rows.back().count += rows;
+    p.row_count += rows;
+    left -= rows;
+  }
+}
+
+// At most `rows` tokens that may follow: no more than could become part of the answer and be told
+// to its reader, and no end token, which ends the answer before any row behind it counts.
+std::vector<int32_t> Context::draft(const SessionState& session, uint64_t rows) const {
+  const Task& task = *session.task;
+  const uint64_t events_each = task.options.sampling.logprobs > 0 ? 2 : 1;
+  const uint64_t tokens = std::min<uint64_t>(task.options.max_tokens - task.generated,
+                                             session.events.room() / events_each);
+  if (tokens < 2) return {};  // the token behind the draft is one of them
+  std::vector<int32_t> draft = task.lookup->draft(task.history, std::min(rows, tokens - 1));
+  if (!task.options.ignore_end) {
+    const auto end = std::ranges::find_if(
+        draft, [&](int32_t token) { return model_->tokenizer().is_end_of_generation(token); });
+    draft.erase(end, draft.end());
+  }
+  return draft;
 }
 
 // Adds sessions that decode, or those with prompts, until `most` rows are taken in all. Each time
@@ -177,16 +216,17 @@ void Context::add_to(StepBuilder& builder, Participant& p) {
     if (blocks > span.blocks.size()) span.reserve(blocks - span.blocks.size());
     while (span.blocks.size() < blocks) span.append(take_block(session), 0);
   }
+  if (!p.draft.empty()) p.rows.back().draft = p.draft;
   p.first_row = builder.add_sequence(session.segments, p.rows);
-  std::vector<LogitsRequest>& wanted = builder.step().logits;
+  Step& step = builder.step();
+  std::vector<LogitsRequest>& wanted = step.logits;
   p.first_request = static_cast<uint32_t>(wanted.size());
   Task& task = *session.task;
   if (task.prompt_begun == Clock::time_point{}) task.prompt_begun = Clock::now();
-  const bool complete = pending_tokens(session) == p.row_count;
+  const bool complete = pending_tokens(session) + p.draft.size() == p.row_count;
   const uint32_t last_row = p.first_row + p.row_count - 1;
   if (task.purpose == Purpose::generate && complete) {
-    wanted.push_back(
-        sampling_request(last_row, task.options.sampling, model_->hyperparameters().vocabulary));
+    request_samples(step, p);
   } else if (task.purpose == Purpose::evaluate) {
     uint32_t row = p.first_row;
     for (const SegmentRows& rows : p.rows) {
@@ -202,6 +242,34 @@ void Context::add_to(StepBuilder& builder, Participant& p) {
     }
   }
   p.request_count = static_cast<uint32_t>(wanted.size()) - p.first_request;
+}
+
+// What to know of the last token's row and of the draft's rows, each as if the draft before it was
+// part of the answer.
+void Context::request_samples(Step& step, const Participant& p) {
+  Task& task = *p.session->task;
+  const auto drafted = static_cast<uint32_t>(p.draft.size());
+  const uint32_t first_row = p.first_row + p.row_count - 1 - drafted;
+  for (uint32_t i = 0; i <= drafted; ++i) {
+    LogitsRequest request = sampling_request(first_row + i, task.options.sampling,
+                                             model_->hyperparameters().vocabulary);
+    if (task.penalties) {
+      if (i > 0) {
+        task.history.push_back(p.draft[i - 1]);
+        task.penalties->push(task.history);
+      }
+      request.first_adjustment = static_cast<uint32_t>(step.adjustments.size());
+      task.penalties->append_to(step.adjustments);
+      request.adjustment_count =
+          static_cast<uint32_t>(step.adjustments.size()) - request.first_adjustment;
+    }
+    step.logits.push_back(request);
+  }
+  if (!task.penalties) return;
+  for (uint32_t i = 0; i < drafted; ++i) {
+    task.penalties->pop(task.history);
+    task.history.pop_back();
+  }
 }
 
 // Runs the step; the lock is free meanwhile.
@@ -231,8 +299,9 @@ void Context::apply_to(Participant& p, StepResult& result) {
   SessionState& session = *p.session;
   for (const SegmentRows& rows : p.rows) {
     Segment& segment = session.segments[rows.segment];
-    segment.span.extend(rows.count, pool_->page_slots());
-    (segment.exact ? session.ready_exact : session.ready_approximate) += rows.count;
+    const auto known = rows.count - static_cast<uint32_t>(rows.draft.size());
+    segment.span.extend(known, pool_->page_slots());
+    (segment.exact ? session.ready_exact : session.ready_approximate) += known;
   }
   counts_.computed_tokens += p.row_count;
   Task& task = *session.task;
@@ -267,7 +336,7 @@ void Context::apply_to(Participant& p, StepResult& result) {
         event.front().total = task.prompt_tokens;
         emit(session, std::move(event));
       }
-      if (!logits.empty()) token_ready(session, logits.front());
+      if (!logits.empty()) tokens_ready(session, p.draft, logits);
       break;
   }
 }

@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "runtime/engine/event.hpp"
+#include "runtime/engine/penalties.hpp"
+#include "runtime/engine/prompt_lookup.hpp"
 #include "runtime/engine/sampler.hpp"
 #include "runtime/engine/segment.hpp"
 #include "runtime/kv/prefix_cache.hpp"
@@ -30,7 +32,9 @@ struct SessionOptions {
 
 struct GenerateOptions {
   Sampling sampling;
-  uint32_t max_tokens = 0;  // 0: 256, or what is left of the session
+  PenaltyOptions penalties;
+  uint32_t lookup_tokens = 0;  // longest draft; 0: no drafts
+  uint32_t max_tokens = 0;     // 0: 256, or what is left of the session
   bool ignore_end = false;
   std::vector<std::string> stops;
 };
@@ -42,6 +46,8 @@ struct Report {
   uint64_t tokens_approximate = 0;
   uint64_t tokens_computed = 0;
   uint64_t tokens_generated = 0;
+  uint64_t tokens_drafted = 0;
+  uint64_t tokens_accepted = 0;
   uint64_t bytes_shared = 0;
   uint64_t bytes_private = 0;
   uint64_t lookup_us = 0;
@@ -62,10 +68,13 @@ struct Task {
   static constexpr size_t kMessageBytes = 512;
 
   Purpose purpose;
-  PreparedEvent last_event;     // with room for a message: ending a task cannot fail
-  GenerateOptions options;      // generate
-  text::StreamDecoder decoder;  // generate
-  text::StopMatcher stops{{}};  // generate
+  PreparedEvent last_event;            // with room for a message: ending a task cannot fail
+  GenerateOptions options;             // generate
+  text::StreamDecoder decoder;         // generate
+  text::StopMatcher stops{{}};         // generate
+  std::optional<Penalties> penalties;  // generate: none where nothing is adjusted
+  std::optional<PromptLookup> lookup;  // generate: none without drafts
+  std::vector<int32_t> history;        // of those two: the session's tokens
   uint64_t generated = 0;
   uint64_t prompt_tokens = 0;  // in the session when the task began
   uint64_t reused_exact = 0;   // of those, ready without computing, by provenance

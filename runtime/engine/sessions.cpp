@@ -144,10 +144,26 @@ void Context::add_chunk(SessionState& session, const kv::CanonicalRef& chunk) {
       chunk);
 }
 
+// What the answer's tokens are compared with. Only the session's caller changes its tokens while no
+// task is under way, so they are copied under the lock and looked at without it.
+void Context::look_back(SessionState& session, Task& task) {
+  const PenaltyOptions& penalties = task.options.penalties;
+  const bool adjusts = penalties.looks_back() || !penalties.biases.empty();
+  const uint32_t lookup_tokens = task.options.lookup_tokens;
+  if (!adjusts && lookup_tokens == 0) return;
+  task.history = tokens(session);
+  const uint64_t new_tokens = task.options.max_tokens ? task.options.max_tokens : kDefaultNewTokens;
+  const size_t most = std::min<uint64_t>(task.history.size() + new_tokens, max_session_tokens_);
+  task.history.reserve(most);
+  if (adjusts) task.penalties.emplace(penalties, task.history);
+  if (lookup_tokens > 0) task.lookup.emplace(task.history, most, lookup_tokens);
+}
+
 void Context::generate(SessionState& session, const GenerateOptions& options) {
   Task task(Purpose::generate);
   task.options = options;
   task.stops = text::StopMatcher(options.stops);
+  look_back(session, task);
   std::lock_guard guard(lock_);
   check_idle(session);
   if (session.tokens == 0) {

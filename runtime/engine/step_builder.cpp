@@ -7,8 +7,9 @@ StepBuilder::StepBuilder(uint32_t page_slots, uint32_t layer_groups) : page_slot
 }
 
 StepBuilder::Mark StepBuilder::mark() const noexcept {
-  return {step_.tokens.size(), step_.sequences.size(),      step_.spans.size(),
-          step_.masks.size(),  step_.slot_positions.size(), step_.logits.size()};
+  return {step_.tokens.size(),     step_.sequences.size(),      step_.spans.size(),
+          step_.masks.size(),      step_.slot_positions.size(), step_.logits.size(),
+          step_.adjustments.size()};
 }
 
 void StepBuilder::rewind(const Mark& mark) noexcept {
@@ -24,6 +25,7 @@ void StepBuilder::rewind(const Mark& mark) noexcept {
   step_.masks.resize(mark.entries);
   step_.slot_positions.resize(mark.slot_positions);
   step_.logits.resize(mark.logits);
+  step_.adjustments.resize(mark.adjustments);
 }
 
 // Lays out the span with `extra` tokens more than are ready; returns its first page-table entry.
@@ -62,14 +64,17 @@ uint32_t StepBuilder::add_sequence(std::span<const Segment> segments,
   size_t next = 0;
   for (uint32_t s = 0; s < segments.size(); ++s) {
     const Segment& segment = segments[s];
-    const uint32_t count = next < rows.size() && rows[next].segment == s ? rows[next++].count : 0;
+    const SegmentRows own =
+        next < rows.size() && rows[next].segment == s ? rows[next++] : SegmentRows{};
+    const uint32_t count = own.count;
     if (segment.span.slots + count == 0) continue;
     const uint32_t first_entry = add_span(segment.span, count);
     ++entry.span_count;
     for (uint32_t i = 0; i < count; ++i) {
       const uint32_t slot = segment.span.slots + i;
       const int32_t position = segment.span.logical_start + static_cast<int32_t>(slot);
-      step_.tokens.push_back(segment.tokens[slot]);
+      step_.tokens.push_back(slot < segment.length ? segment.tokens[slot]
+                                                   : own.draft[slot - segment.length]);
       step_.positions.push_back(position);
       step_.key_positions.push_back(position - segment.span.frame_start);
       step_.sequence_of.push_back(sequence);

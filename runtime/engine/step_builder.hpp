@@ -9,10 +9,11 @@
 
 namespace tessera::engine {
 
-// Rows that a segment contributes: its next `count` tokens.
+// Rows that a segment contributes: its next `count` tokens. Behind its own stand those of `draft`.
 struct SegmentRows {
   uint32_t segment = 0;
   uint32_t count = 0;
+  std::span<const int32_t> draft;
 };
 
 class StepBuilder {
@@ -21,7 +22,7 @@ class StepBuilder {
 
   // Sizes of the step's lists at some time.
   struct Mark {
-    size_t rows, sequences, spans, entries, slot_positions, logits;
+    size_t rows, sequences, spans, entries, slot_positions, logits, adjustments;
   };
   Mark mark() const noexcept;
   // Takes back all that was added since, what a call that threw left half done included.

@@ -137,6 +137,25 @@ int main(int argc, char** argv) {
   app.add_option("--min-p", options.generate.min_p, "Least share of the likeliest; 0 is off")
       ->check(between(0, 1))
       ->capture_default_str();
+  app.add_option("--repeat-penalty", options.generate.repetition_penalty,
+                 "Divides the logits of tokens that were there; 1 is off")
+      ->check(CLI::Range(0.01, 100.0))
+      ->option_text("FLOAT [1]");
+  app.add_option("--frequency-penalty", options.generate.frequency_penalty,
+                 "Taken from a token's logit for each time that it was there")
+      ->check(CLI::Range(-100.0, 100.0))
+      ->capture_default_str();
+  app.add_option("--presence-penalty", options.generate.presence_penalty,
+                 "Taken once from the logit of tokens that were there")
+      ->check(CLI::Range(-100.0, 100.0))
+      ->capture_default_str();
+  app.add_option("--penalty-window", options.generate.penalty_window,
+                 "How many of the last tokens the penalties look at")
+      ->option_text("TOKENS [64]");
+  app.add_option("--lookup", options.generate.lookup_tokens,
+                 "Longest draft copied from the conversation; same answers, 0 is off")
+      ->check(CLI::Range(0, 64))
+      ->capture_default_str();
   app.add_option("--seed", options.generate.seed, "Same seed, same answers")
       ->option_text("NUMBER [random]");
   return common::run(app, argc, argv, [&] { return chat_loop(options); });

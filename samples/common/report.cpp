@@ -22,7 +22,9 @@ std::string format_report(const tsr::Report& report) {
                 n(report.tokens_approximate), n(report.tokens_computed),
                 static_cast<double>(report.first_token_us) / 1e3, tokens_per_second(report),
                 n(report.tokens_generated));
-  return text;
+  if (report.tokens_drafted == 0) return text;
+  return text + (", " + std::to_string(report.tokens_accepted) + " of " +
+                 std::to_string(report.tokens_drafted) + " drafted ones right");
 }
 
 nlohmann::json report_json(const tsr::Report& report) {
@@ -39,6 +41,8 @@ nlohmann::json report_json(const tsr::Report& report) {
           {"prompt_us", report.prompt_us},
           {"first_token_us", report.first_token_us},
           {"generate_us", report.generate_us},
+          {"tokens_drafted", report.tokens_drafted},
+          {"tokens_accepted", report.tokens_accepted},
           {"tokens_per_second", tokens_per_second(report)}};
 }
 

@@ -100,6 +100,7 @@ static void answer(tsr_context context, tsr_chunk chunk, uint32_t vocabulary) {
   tsr_report report;
   tsr_event event;
   tsr_text stop;
+  tsr_logit_bias bias;
   uint64_t tokens = 0, count = 0;
   int32_t token = 5;
   int32_t* all = NULL;
@@ -135,6 +136,16 @@ static void answer(tsr_context context, tsr_chunk chunk, uint32_t vocabulary) {
   stop.length = TSR_NUL_TERMINATED;
   generate.stops = &stop;
   generate.stop_count = 1;
+  generate.repetition_penalty = 1.1f;
+  generate.frequency_penalty = 0.1f;
+  generate.presence_penalty = 0.1f;
+  generate.penalty_window = 32;
+  bias.token = 5;
+  bias.bias = -1.0f;
+  generate.biases = &bias;
+  generate.bias_count = 1;
+  generate.logprobs = 3;
+  generate.lookup_tokens = 4;
   OK(tsr_session_generate(session, &generate));
   CHECK(tsr_session_add_text(session, "x", 1, 0) == TSR_BUSY);
   OK(tsr_context_wait(context, 60000, &ready));
@@ -147,6 +158,7 @@ static void answer(tsr_context context, tsr_chunk chunk, uint32_t vocabulary) {
   OK(tsr_report_init(&report, sizeof report));
   OK(tsr_session_get_report(session, &report));
   CHECK(report.tokens_generated == 8);
+  CHECK(report.tokens_accepted <= report.tokens_drafted);
   OK(tsr_session_info_init(&info, sizeof info));
   OK(tsr_session_get_info(session, &info));
   CHECK(info.generating == 0 && info.tokens > 8);

@@ -94,6 +94,29 @@ TEST_F(Wrapper, ReadAndStops) {
   EXPECT_EQ(answer({stop}), whole.substr(0, whole.find(stop)));
 }
 
+TEST_F(Wrapper, BiasesAndLogProbabilities) {
+  const std::vector<tsr_logit_bias> biases = {{40, 500}, {41, 499}};
+  tsr::GenerateOptions options = tokens(5);
+  options.set_biases(biases);
+  options.logprobs = 2;
+  tsr::Session session(context);
+  session.add_text("once upon a time");
+  session.generate(options);
+  int told = 0;
+  for (const tsr::Event& event : session.events()) {
+    if (event.kind != TSR_EVENT_TOKEN) continue;
+    ++told;
+    EXPECT_EQ(event.token, 40);
+    const std::vector<tsr_token_logprob> top = event.top();
+    ASSERT_EQ(top.size(), 2u);
+    EXPECT_EQ(top[0].token, 40);
+    EXPECT_EQ(top[0].logprob, event.logprob);
+    EXPECT_EQ(top[1].token, 41);
+    EXPECT_LT(top[1].logprob, top[0].logprob);
+  }
+  EXPECT_EQ(told, 5);
+}
+
 TEST_F(Wrapper, ChunksAndWaiting) {
   tsr::ContextOptions options = small();
   const std::string anchor = model.chat_format({{TSR_ROLE_SYSTEM, "be brief"}}, TSR_ROLE_USER);

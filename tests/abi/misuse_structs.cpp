@@ -141,7 +141,7 @@ void complete(const std::string& name, unsigned char* bytes) {
 }
 
 TEST_F(Structs, EveryStructIsTried) {
-  EXPECT_EQ(all().size() + 1, sizes().size());  // tsr_text has no struct_size
+  EXPECT_EQ(all().size() + 3, sizes().size());  // elements of arrays have no struct_size
 }
 
 TEST_F(Structs, InitZeroes) {
@@ -294,7 +294,12 @@ TEST_F(Structs, NumbersThatAreNone) {
   for (const Field& f :
        {Field{"temperature", &tsr_generate_options::temperature, {-1, -1e-20f, 1001, 3e38f}},
         Field{"top_p", &tsr_generate_options::top_p, {-0.5f, 1.5f}},
-        Field{"min_p", &tsr_generate_options::min_p, {-0.5f, 1.5f}}}) {
+        Field{"min_p", &tsr_generate_options::min_p, {-0.5f, 1.5f}},
+        Field{"repetition_penalty",
+              &tsr_generate_options::repetition_penalty,
+              {-1, 1e-40f, 0.009f, 101, 3e38f}},
+        Field{"frequency_penalty", &tsr_generate_options::frequency_penalty, {-101, 101}},
+        Field{"presence_penalty", &tsr_generate_options::presence_penalty, {-101, 101, 3e38f}}}) {
     std::vector<float> bad = f.bad;
     bad.insert(bad.end(), {nan, -nan, inf, -inf});
     for (float value : bad) {
@@ -322,6 +327,93 @@ TEST_F(Structs, NumbersThatAreNone) {
     ASSERT_OK(tsr_session_generate(session, &options));
     EXPECT_EQ(read_answer(session).tokens, 2u);
   }
+}
+
+TEST_F(Structs, BiasesThatCannotBe) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float inf = std::numeric_limits<float>::infinity();
+  const auto generate = [&](const std::vector<tsr_logit_bias>& biases) {
+    tsr_generate_options options = exactly(2);
+    options.biases = biases.data();
+    options.bias_count = biases.size();
+    return tsr_session_generate(session, &options);
+  };
+  for (int32_t token : {-1, 320, INT32_MAX, INT32_MIN}) {
+    EXPECT_FAILS(generate({{5, 1}, {token, 1}}), TSR_INVALID_ARGUMENT, "options->biases[1].token",
+                 std::to_string(token), "0 to 319");
+  }
+  for (float bias : {nan, -nan, inf, 1001.0f, -1001.0f, 3e38f}) {
+    EXPECT_FAILS(generate({{5, 1}, {6, 1}, {7, bias}}), TSR_INVALID_ARGUMENT,
+                 "options->biases[2].bias", "token 7", "-1000 to 1000");
+  }
+  EXPECT_FAILS(generate({{5, 1}, {6, 1}, {5, 1}}), TSR_INVALID_ARGUMENT, "options->biases[2].token",
+               "is 5", "options->biases[0]");
+  std::vector<tsr_logit_bias> all;
+  for (int32_t t = 0; t < 320; ++t) all.push_back({t, -inf});
+  EXPECT_FAILS(generate(all), TSR_INVALID_ARGUMENT, "options->biases", "320", "at least one");
+
+  tsr_generate_options options = exactly(2);
+  options.bias_count = 1;
+  EXPECT_FAILS(tsr_session_generate(session, &options), TSR_INVALID_ARGUMENT, "options->biases",
+               "NULL");
+  options.biases = all.data();
+  for (uint64_t count : {UINT64_C(1025), UINT64_MAX}) {
+    options.bias_count = count;
+    EXPECT_FAILS(tsr_session_generate(session, &options), TSR_INVALID_ARGUMENT, "bias_count",
+                 std::to_string(count), "1024");
+  }
+  options.bias_count = 0;  // a list of none, wherever it is
+  ASSERT_OK(tsr_session_generate(session, &options));
+  EXPECT_EQ(read_answer(session).tokens, 2u);
+  all.resize(319);  // the extremes that may be
+  all[0].bias = 1000;
+  all[1].bias = -1000;
+  ASSERT_OK(generate(all));
+  EXPECT_EQ(read_answer(session).tokens, 2u);
+}
+
+TEST_F(Structs, LogProbabilitiesBeyondTheirNumber) {
+  tsr_generate_options options = exactly(3);
+  for (uint32_t count : {21u, 320u, UINT32_MAX}) {
+    options.logprobs = count;
+    EXPECT_FAILS(tsr_session_generate(session, &options), TSR_INVALID_ARGUMENT, "logprobs",
+                 std::to_string(count), "20");
+  }
+  options.logprobs = 20;
+  ASSERT_OK(tsr_session_generate(session, &options));
+  uint64_t told = 0;
+  tsr_event event = prepared(tsr_event_init);
+  do {
+    // A reader of the first release: the fields behind its struct are not touched.
+    const bool old = told == 1;
+    event.struct_size = old ? sizes().at("tsr_event").first : sizeof event;
+    if (old) event.top_count = 99;
+    ASSERT_OK(tsr_session_next(session, 10'000, &event));
+    if (event.kind == TSR_EVENT_TOKEN) {
+      EXPECT_EQ(event.tokens, ++told);
+      EXPECT_EQ(event.top_count, old ? 99 : 20);
+    }
+  } while (event.kind != TSR_EVENT_DONE);
+  EXPECT_EQ(told, 3u);
+}
+
+TEST_F(Structs, DraftsBeyondTheirLength) {
+  tsr_generate_options options = exactly(3);
+  for (uint32_t count : {65u, 320u, UINT32_MAX}) {
+    options.lookup_tokens = count;
+    EXPECT_FAILS(tsr_session_generate(session, &options), TSR_INVALID_ARGUMENT, "lookup_tokens",
+                 std::to_string(count), "64");
+  }
+  // Longer than a step, the answer, the session's text: all cut it.
+  options.lookup_tokens = 64;
+  ASSERT_OK(tsr_session_generate(session, &options));
+  EXPECT_EQ(read_answer(session).tokens, 3u);
+  // Numbers of tokens that no session holds are refused as without drafts.
+  options.max_tokens = UINT32_MAX;
+  options.penalty_window = UINT32_MAX;
+  EXPECT_FAILS(tsr_session_generate(session, &options), TSR_CAPACITY, "max_tokens");
+  const Session empty = new_session(context);
+  EXPECT_FAILS(tsr_session_generate(empty, &options), TSR_INVALID_ARGUMENT, "empty");
 }
 
 TEST_F(Structs, UnknownEnumerationsAndFlags) {

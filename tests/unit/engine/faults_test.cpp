@@ -184,6 +184,37 @@ TEST_P(Faults, TheNthStepFails) {
   EXPECT_EQ(remote::remote_report().lost_devices, 0u);
 }
 
+// A draft of the failed step may have taken a page; the session goes on to the same bits.
+TEST_P(Faults, AFailedStepOfADraft) {
+  const tsr::Model model = load_model("remote");
+  const tsr::Context context(model, small()), plain(model, small());
+  std::vector<tsr_logit_bias> biases;
+  for (const char* digit : {"0", "1"}) biases.push_back({model.tokenize(digit)[0], 900});
+  tsr::GenerateOptions options = drawn(30, 3);
+  options.lookup_tokens = 12;
+  options.set_biases(biases);
+  uint64_t drafted = 0;
+  for (int64_t n = 0;; ++n) {
+    SCOPED_TRACE("step " + std::to_string(n));
+    tsr::Session session(context), fresh(plain);
+    session.add_text("010101010101");
+    remote::set_faults({.fail_step_after = n});
+    session.generate(options);
+    const Answer answer = read(session);
+    const bool fired = remote::faults().fail_step_after < 0;
+    remote::set_faults({});
+    EXPECT_EQ(answer.status, fired ? TSR_INTERNAL : TSR_OK) << answer.message;
+    drafted += session.report().tokens_drafted;
+    expect_idle(context);
+    fresh.add_tokens(session.tokens());
+    const std::vector<float> want = fresh.evaluate();
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(session.evaluate(), want) << "evaluation " << i;
+    expect_idle(context);
+    if (!fired || HasFailure()) break;
+  }
+  EXPECT_GT(drafted, 30u);
+}
+
 TEST_P(Faults, AFailedStepOfAnEncoding) {
   Everything all;
   load(all);

@@ -89,7 +89,13 @@ Answer read(tsr::Session& session) {
         answer.progress.push_back(event->processed);
         answer.total = event->total;
         break;
+      case TSR_EVENT_TOKEN:
+        answer.told.push_back(
+            {event->token, event->logprob, event->top(), event->tokens, answer.text.size()});
+        EXPECT_TRUE(event->text().empty());
+        break;
       case TSR_EVENT_TEXT:
+        EXPECT_TRUE(event->top().empty());
         answer.text += event->text();
         answer.tokens = event->tokens;
         break;

@@ -32,8 +32,18 @@ tsr::GenerateOptions greedy(uint32_t tokens);
 // Drawn from all tokens.
 tsr::GenerateOptions drawn(uint32_t tokens, uint64_t seed);
 
+// A TOKEN event.
+struct Told {
+  int32_t token = 0;
+  float logprob = 0;
+  std::vector<tsr_token_logprob> top;
+  uint64_t tokens = 0;
+  size_t text_bytes = 0;  // of the answer that came before it
+};
+
 struct Answer {
   std::string text;
+  std::vector<Told> told;
   tsr_finish finish = TSR_FINISH_NONE;
   tsr_status status = TSR_OK;  // of a FAILED event
   std::string message;

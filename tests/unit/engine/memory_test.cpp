@@ -99,7 +99,9 @@ struct Outcome {
   int strange = 0;  // calls that failed otherwise than for memory
 };
 
-Outcome request(tsr_session session) {
+// With `everything`: drafts, log-probabilities, and a penalty and a bias too small to matter, so
+// that the tokens are the same.
+Outcome request(tsr_session session, bool everything = false) {
   Outcome outcome;
   const auto note = [&](tsr_status status) {
     if (status == TSR_OK) return;
@@ -113,6 +115,14 @@ Outcome request(tsr_session session) {
   tsr_text stop{"\x01\x02 a stop that never comes", TSR_NUL_TERMINATED};
   options.stops = &stop;
   options.stop_count = 1;
+  const tsr_logit_bias bias{7, 1e-30f};
+  if (everything) {
+    options.lookup_tokens = 4;
+    options.logprobs = 2;
+    options.presence_penalty = 1e-30f;
+    options.biases = &bias;
+    options.bias_count = 1;
+  }
   outcome.started = tsr_session_generate(session, &options);
   note(outcome.started);
   if (outcome.started != TSR_OK) return outcome;
@@ -173,13 +183,16 @@ class HostMemory : public EngineTest {
   }
 
   // Fails `length` allocations from the n-th on, for every `stride`-th n.
-  void run(Setup setup, int64_t length, int64_t stride) {
+  void run(Setup setup, int64_t length, int64_t stride, bool everything = false) {
     std::vector<int32_t> wanted;
     {
       const tsr::Context context = this->context(options());
       tsr::Session session(context);
       setup(context, session);
-      EXPECT_EQ(request(session.get()).finish, TSR_FINISH_LENGTH);
+      EXPECT_EQ(request(session.get(), everything).finish, TSR_FINISH_LENGTH);
+      if (everything) {
+        EXPECT_GT(session.report().tokens_drafted, 0u);
+      }
       wanted = session.tokens();
     }
     int64_t n = 0;
@@ -192,7 +205,7 @@ class HostMemory : public EngineTest {
       g_length = length;
       g_failed = 0;
       g_before = n;
-      const Outcome outcome = request(session.get());
+      const Outcome outcome = request(session.get(), everything);
       g_before = -1;
       const bool fired = g_failed > 0;
       EXPECT_EQ(outcome.silent, 0);
@@ -223,6 +236,10 @@ INSTANTIATE_TEST_SUITE_P(Devices, HostMemory, testing::Values("cpu"));
 
 void text_only(const tsr::Context&, tsr::Session& session) {
   session.add_text(digits(20, 1));
+}
+
+void repetition(const tsr::Context&, tsr::Session& session) {
+  session.add_text("ababababab");
 }
 
 void chunks_and_text(const tsr::Context& context, tsr::Session& session) {
@@ -257,6 +274,12 @@ TEST_P(HostMemory, RunsOutOnce) {
   for (const Setup setup : {text_only, chunks_and_text, chunk_last, prefix_and_turns}) {
     run(setup, 1, 1);
   }
+}
+
+TEST_P(HostMemory, RunsOutWithDraftsAndPenalties) {
+  run(repetition, 1, 1, true);
+  run(chunks_and_text, 1, 3, true);
+  run(repetition, INT64_MAX, 3, true);
 }
 
 TEST_P(HostMemory, RunsOutForAChunk) {

@@ -103,6 +103,36 @@ TEST(Sampler, DrawsTheOraclesDistribution) {
   }
 }
 
+// Asking for more tokens than are drawn from changes nothing; what is told is the distribution
+// before temperature and cuts.
+TEST(Sampler, TellsLogProbabilities) {
+  std::vector<float> logits = some_logits(9);
+  logits[3] = -std::numeric_limits<float>::infinity();
+  double total = 0;
+  for (const float l : logits) total += std::exp(double{l});
+  for (Sampling sampling : {Sampling{}, Sampling{.temperature = 2, .top_k = 3},
+                            Sampling{.temperature = 0.5f, .top_p = 0.9f}}) {
+    for (const uint32_t count : {1u, 5u, kVocabulary}) {
+      const int32_t plain = draw(logits, sampling, 4);
+      Sampling telling = sampling;
+      telling.logprobs = count;
+      LogitsResult result = answer(logits, sampling_request(0, telling, kVocabulary));
+      result.log_sum_exp = static_cast<float>(std::log(total));
+      const int32_t token = sample(result, telling, 4);
+      EXPECT_EQ(token, plain);
+      const TokenReport report = report_token(result, telling, token);
+      EXPECT_EQ(report.chosen.token, token);
+      EXPECT_NEAR(report.chosen.logprob, logits[static_cast<size_t>(token)] - std::log(total),
+                  1e-5);
+      ASSERT_EQ(report.top.size(), std::min(count, kVocabulary - 1)) << "one token is banned";
+      for (size_t i = 0; i < report.top.size(); ++i) {
+        EXPECT_EQ(report.top[i].token, result.top[i].token);
+        EXPECT_NEAR(report.top[i].logprob, result.top[i].logit - std::log(total), 1e-5);
+      }
+    }
+  }
+}
+
 TEST(Sampler, GreedyTakesTheLikeliestAndTheLowestOfEquals) {
   std::vector<float> logits = some_logits(7);
   logits[11] = logits[30] = 50;

@@ -110,6 +110,9 @@ class Worker {
 
   void generate(tsr_session session) {
     tsr::GenerateOptions options = drawn(static_cast<uint32_t>(1 + random_.below(20)), 1);
+    options.lookup_tokens = static_cast<uint32_t>(random_.below(6));
+    options.logprobs = static_cast<uint32_t>(random_.below(3));
+    options.presence_penalty = random_.one_in(2) ? 1 : 0;
     check(tsr_session_generate(session, &options));
   }
 

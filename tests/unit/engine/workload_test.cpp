@@ -93,7 +93,9 @@ class Workload {
     pair.before = pair.tight->info().tokens;
     if (pair.before == 0) return;
     const auto count = static_cast<uint32_t>(1 + random_.below(24));
-    if (attempt([&] { pair.tight->generate(greedy(count)); })) {
+    tsr::GenerateOptions options = greedy(count);
+    options.lookup_tokens = static_cast<uint32_t>(random_.below(10));  // roomy ones never draft
+    if (attempt([&] { pair.tight->generate(options); })) {
       pair.wanted = count;
     } else if (random_.one_in(2)) {
       pair = {};  // makes room
