@@ -71,7 +71,8 @@ def measure(model, options, log):
         if log:
             print(json.dumps(row), file=log, flush=True)
     picture = pathlib.Path("build/peer") / f"{model.path.stem}-{options.kv}.png"
-    title = f"{model.path.stem}, {options.threads} threads, {report.processor()}"
+    threads = report.counted(options.threads, "thread")
+    title = f"{model.path.stem}, {threads}, {report.processor()}"
     plot.draw(picture, title, measured.speeds)
     print(f"picture: {picture}", end="\n\n", flush=True)
 

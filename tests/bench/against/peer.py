@@ -99,16 +99,29 @@ class Peer:
         return speeds[1:]
 
 
-def about(lib):
-    """Settings as the library's own log and functions tell them."""
+def version(lib):
+    """Of the package, and of what it contains where the libraries tell it."""
     import llama_cpp
 
+    found = [f"llama-cpp-python {llama_cpp.__version__}"]
+    for function, name in (("llama_version", "llama.cpp"), ("ggml_commit", "commit")):
+        try:
+            call = getattr(lib._lib, function)
+        except AttributeError:
+            continue
+        call.restype = ctypes.c_char_p
+        found.append(f"{name} {call().decode()}")
+    return ", ".join(found)
+
+
+def about(lib):
+    """Settings as the library's own log and functions tell them."""
     text = "".join(log_text)
     flash = re.findall(r"flash_attn\s*=\s*(\w+)", text)
     buffers = re.findall(r"(\S+) model buffer size =\s*([\d.]+) MiB", text)
     info = lib.llama_print_system_info().decode()
     return {
-        "version": llama_cpp.__version__,
+        "version": version(lib),
         "instruction_sets": re.findall(r"(\w+) = 1", info),
         "flash_attention": flash[-1] if flash else "not reported",
         "weight_buffers_mib": {name: float(size) for name, size in buffers},

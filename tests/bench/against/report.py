@@ -31,12 +31,16 @@ def our_version():
     return f"{version} ({commit})" if commit else version
 
 
+def counted(count, noun):
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def machine_lines(limits, results, threads, others=None):
     """`others`: processors that other programs used meanwhile."""
     about = results.about.get(THEIRS, {})
     reads = [each["read_bytes_per_second"] / 1e9 for each in results.limits]
     rates = [each["int8_macs_per_second"] / 1e9 for each in results.limits]
-    yield f"processor   {processor()}, {threads} threads"
+    yield f"processor   {processor()}, {counted(threads, 'thread')}"
     if others is not None:
         busy = ": too much for these figures to mean anything" if others > 0.2 else ""
         yield f"            other programs used {others:.2f} of {os.cpu_count()} processors{busy}"
@@ -54,9 +58,8 @@ def machine_lines(limits, results, threads, others=None):
     buffers = ", ".join(
         f"{name} {size:.0f} MiB" for name, size in about.get("weight_buffers_mib", {}).items()
     )
-    yield f"llama.cpp   llama-cpp-python {about.get('version', '?')}: " + " ".join(
-        about.get("instruction_sets", [])
-    )
+    yield f"llama.cpp   {about.get('version', '?')}"
+    yield f"            {' '.join(about.get('instruction_sets', []))}"
     yield f"            flash attention {about.get('flash_attention', '?')}; weights: {buffers}"
 
 
