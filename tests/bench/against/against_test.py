@@ -5,7 +5,6 @@ against_test.py TOOLS [TESSERA_BENCH]: TOOLS is the build folder of tests/bench.
 """
 import contextlib
 import io
-import json
 import pathlib
 import sys
 import tempfile
