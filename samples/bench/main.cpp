@@ -62,6 +62,7 @@ void print_row(const Row& row, const tsr::ModelInfo& info, const Options& option
                                    {"device", info.device},
                                    {"model", common::model_name(options.model)},
                                    {"weights", info.weight_type},
+                                   {"kv_type", common::kv_type_name(options.model.kv_type)},
                                    {"threads", row.threads},
                                    {"test", name},
                                    {"tokens_per_second", middle},

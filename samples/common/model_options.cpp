@@ -78,6 +78,12 @@ tsr::ContextOptions context_options(const ModelOptions& options) {
   return context;
 }
 
+std::string kv_type_name(tsr_kv_type type) {
+  for (const auto& [name, value] : kKvTypes)
+    if (value == type) return name;
+  return "unknown";
+}
+
 std::string model_name(const ModelOptions& options) {
   const std::filesystem::path path(options.model);
   return (path.extension() == ".gguf" ? path.stem() : path.filename()).string();

@@ -31,6 +31,9 @@ tsr::Model load_model(const tsr::Runtime& runtime, const ModelOptions& options);
 // Options of a context: KV type, budget and threads from the command line.
 tsr::ContextOptions context_options(const ModelOptions& options);
 
+// "f16", "q8_0" or "f32".
+std::string kv_type_name(tsr_kv_type type);
+
 // The file's name without folder and ".gguf"; the name inside many files is of little use.
 std::string model_name(const ModelOptions& options);
 

@@ -1,7 +1,8 @@
 #include "tests/fuzz/tiny_model.hpp"
 
+#include <algorithm>
 #include <cmath>
-#include <cstddef>
+#include <cstring>
 #include <memory>
 #include <numbers>
 
@@ -79,19 +80,63 @@ void set_keys(gguf::Writer& writer, const TinyModel& m) {
   writer.set("tokenizer.chat_template", kChatTemplate);
 }
 
-// Adds a tensor whose data the writer's source owns.
-void add(gguf::Writer& writer, std::string name, DType type, std::vector<uint64_t> shape,
-         std::vector<uint8_t> bytes) {
-  auto data = std::make_shared<std::vector<uint8_t>>(std::move(bytes));
-  writer.add_tensor(std::move(name), type, std::move(shape),
-                    [data](uint64_t offset, void* out, uint64_t count) {
-                      const auto first = data->begin() + static_cast<ptrdiff_t>(offset);
-                      std::copy_n(first, count, static_cast<uint8_t*>(out));
-                    });
+// The values of one tensor, one after the other.
+class WeightValues {
+ public:
+  WeightValues(const TinyModel& model, const std::string& name, uint32_t fan_in)
+      : random_(hash(name, model.seed)) {
+    // Norms around 1; matrices keep the variance of their input. Embeddings of this size, tied or
+    // not, give logits with a deviation of about 2: greedy choices are clear, but not trivial.
+    const bool embedding = name == "token_embd.weight" || name == "output.weight";
+    mean_ = fan_in == 0 ? 1.0f : 0.0f;
+    scale_ = fan_in == 0 ? 0.1f : (embedding ? 2.0f : 1.0f) / std::sqrt(float(fan_in));
+  }
+
+  std::vector<float> next(uint64_t count) {
+    std::vector<float> values(count);
+    for (float& value : values) value = mean_ + scale_ * normal(random_);
+    return values;
+  }
+
+ private:
+  Random random_;
+  float mean_, scale_;
+};
+
+// Adds a tensor that is made while it is written, a piece at a time.
+void add(gguf::Writer& writer, const TinyModel& m, const std::string& name, DType type,
+         std::vector<uint64_t> shape, uint32_t fan_in) {
+  static constexpr uint64_t kPiece = uint64_t{1} << 16;  // values, a multiple of every block
+  struct Stream {
+    WeightValues values;
+    uint64_t left;  // values
+    std::vector<uint8_t> piece;
+    size_t used = 0;  // bytes of the piece
+  };
+  uint64_t count = 1;
+  for (const uint64_t length : shape) count *= length;
+  auto stream = std::make_shared<Stream>(Stream{WeightValues(m, name, fan_in), count, {}});
+  const auto source = [stream, type](uint64_t, void* out, uint64_t bytes) {
+    auto* to = static_cast<uint8_t*>(out);
+    while (bytes > 0) {
+      if (stream->used == stream->piece.size()) {
+        const uint64_t next = std::min(stream->left, kPiece);
+        stream->piece = quantise(type, stream->values.next(next));
+        stream->left -= next;
+        stream->used = 0;
+      }
+      const uint64_t step = std::min<uint64_t>(bytes, stream->piece.size() - stream->used);
+      std::memcpy(to, stream->piece.data() + stream->used, step);
+      stream->used += step;
+      to += step;
+      bytes -= step;
+    }
+  };
+  writer.add_tensor(name, type, std::move(shape), source);
 }
 
 void add_norm(gguf::Writer& writer, const TinyModel& m, const std::string& name) {
-  add(writer, name, DType::f32, {m.width}, quantise(DType::f32, tiny_weights(m, name, m.width, 0)));
+  add(writer, m, name, DType::f32, {m.width}, 0);
 }
 
 void add_matrix(gguf::Writer& writer, const TinyModel& m, const std::string& name, uint32_t columns,
@@ -102,8 +147,7 @@ void add_matrix(gguf::Writer& writer, const TinyModel& m, const std::string& nam
          "tiny model: " + name + " has rows of " + std::to_string(columns) + " values; " +
              dtype_info(m.type).name + " needs a multiple of " + std::to_string(block));
   }
-  add(writer, name, m.type, {columns, rows},
-      quantise(m.type, tiny_weights(m, name, uint64_t{columns} * rows, columns)));
+  add(writer, m, name, m.type, {columns, rows}, columns);
 }
 
 // Llama 3's divisors of the rotation frequencies: 1 where the wavelength is short against the
@@ -142,14 +186,7 @@ TinyModel tiny_model_of(DType type) {
 
 std::vector<float> tiny_weights(const TinyModel& model, const std::string& name, uint64_t count,
                                 uint32_t fan_in) {
-  Random random(hash(name, model.seed));
-  // Norms around 1; matrices keep the variance of their input. Embeddings of this size, tied or
-  // not, give logits with a deviation of about 2: greedy choices are clear, but not trivial.
-  const bool embedding = name == "token_embd.weight" || name == "output.weight";
-  const float scale = fan_in == 0 ? 0.1f : (embedding ? 2.0f : 1.0f) / std::sqrt(float(fan_in));
-  std::vector<float> values(count);
-  for (float& value : values) value = (fan_in == 0 ? 1.0f : 0.0f) + scale * normal(random);
-  return values;
+  return WeightValues(model, name, fan_in).next(count);
 }
 
 void write_tiny_model(const std::string& path, const TinyModel& model) {
@@ -160,9 +197,10 @@ void write_tiny_model(const std::string& path, const TinyModel& model) {
   const uint32_t q_width = model.heads * model.head_dim;
   const uint32_t kv_width = model.kv_heads * model.head_dim;
   add_matrix(writer, model, "token_embd.weight", model.width, model.vocab);
+  std::vector<float> factors;
   if (model.rope_scaling == RopeScaling::llama3) {
-    const std::vector<float> factors = llama3_factors(model);
-    add(writer, "rope_freqs.weight", DType::f32, {factors.size()}, quantise(DType::f32, factors));
+    factors = llama3_factors(model);
+    writer.add_tensor("rope_freqs.weight", DType::f32, {factors.size()}, factors.data());
   }
   for (uint32_t layer = 0; layer < model.layers; ++layer) {
     const std::string prefix = "blk." + std::to_string(layer) + ".";
