@@ -63,7 +63,7 @@ class CpuBackend final : public Backend {
   const DeviceInfo& device() const override { return device_; }
 
   std::unique_ptr<Weight> load_weight(const WeightDesc& desc, const WeightReader& reader) override {
-    return std::make_unique<CpuWeight>(desc, reader);
+    return std::make_unique<CpuWeight>(desc, reader, math_);
   }
 
   uint64_t page_bytes(const KvLayout& layout, uint32_t group) const override {
@@ -85,7 +85,7 @@ class CpuBackend final : public Backend {
     if (!cpu_pages) {
       fail(Status::invalid_argument, "compile: the pages were not created by the CPU backend");
     }
-    return std::make_unique<CpuProgram>(graph, *cpu_pages, kernels_, math_, options);
+    return std::make_unique<CpuProgram>(graph, *cpu_pages, kernels_, options);
   }
 
  private:

@@ -5,13 +5,22 @@ namespace tessera::cpu {
 
 namespace baseline {
 const Kernels& table();
-}
+extern const PackedKernels kPacked;
+}  // namespace baseline
 
 namespace {
 bool always() {
   return true;
 }
-constexpr Isa kIsas[] = {{"baseline", always, baseline::table}};
+const Kernels& kernels() {
+  static const Kernels kernels = [] {
+    Kernels k = baseline::table();
+    k.packed = baseline::kPacked;
+    return k;
+  }();
+  return kernels;
+}
+constexpr Isa kIsas[] = {{"baseline", always, kernels}};
 }  // namespace
 
 std::span<const Isa> isas() {

@@ -10,12 +10,20 @@ namespace tessera::cpu {
 
 namespace baseline {
 const Kernels& table();
-}
+extern const PackedKernels kPacked;
+}  // namespace baseline
 namespace avx2 {
 const Kernels& table();
+extern const PackedKernels kPacked;
+}  // namespace avx2
+namespace avxvnni {
+extern const PackedKernels kPacked;
 }
 namespace avx512 {
 const Kernels& table();
+}
+namespace avx512vnni {
+extern const PackedKernels kPacked;
 }
 
 namespace {
@@ -23,6 +31,8 @@ namespace {
 struct Features {
   uint32_t leaf1_ecx = 0;
   uint32_t leaf7_ebx = 0;
+  uint32_t leaf7_ecx = 0;
+  uint32_t leaf71_eax = 0;
   uint64_t saved_state = 0;  // XCR0: register files that the operating system saves
 };
 
@@ -36,7 +46,11 @@ Features detect() {
     __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     f.saved_state = uint64_t{high} << 32 | low;
   }
-  if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) f.leaf7_ebx = b;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
+    f.leaf7_ebx = b;
+    f.leaf7_ecx = c;
+  }
+  if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) f.leaf71_eax = a;
   return f;
 }
 
@@ -66,10 +80,38 @@ bool runs_avx512() {
          has(features().leaf7_ebx, bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL);
 }
 
+bool runs_avxvnni() {
+  return runs_avx2() && has(features().leaf71_eax, bit_AVXVNNI);
+}
+
+bool runs_avx512vnni() {
+  return runs_avx512() && has(features().leaf7_ecx, bit_AVX512VNNI);
+}
+
+// The fp32 kernels of one instruction set with the int8 kernels of another.
+template <const Kernels& (*floats)(), const PackedKernels& packed, const char* name>
+const Kernels& combined() {
+  static const Kernels kernels = [] {
+    Kernels k = floats();
+    k.packed = packed;
+    k.name = name;
+    return k;
+  }();
+  return kernels;
+}
+
+constexpr char kBaseline[] = "baseline";
+constexpr char kAvx2[] = "avx2";
+constexpr char kAvxVnni[] = "avxvnni";
+constexpr char kAvx512[] = "avx512";
+constexpr char kAvx512Vnni[] = "avx512vnni";
+
 constexpr Isa kIsas[] = {
-    {"baseline", runs_baseline, baseline::table},
-    {"avx2", runs_avx2, avx2::table},
-    {"avx512", runs_avx512, avx512::table},
+    {kBaseline, runs_baseline, combined<baseline::table, baseline::kPacked, kBaseline>},
+    {kAvx2, runs_avx2, combined<avx2::table, avx2::kPacked, kAvx2>},
+    {kAvxVnni, runs_avxvnni, combined<avx2::table, avxvnni::kPacked, kAvxVnni>},
+    {kAvx512, runs_avx512, combined<avx512::table, avx2::kPacked, kAvx512>},
+    {kAvx512Vnni, runs_avx512vnni, combined<avx512::table, avx512vnni::kPacked, kAvx512Vnni>},
 };
 
 }  // namespace

@@ -50,8 +50,43 @@ struct WeighArgs {
   size_t c_stride;
 };
 
+// Activations as the int8 kernels take them: blocks of 32 elements of a row share a scale.
+struct QuantisedRows {
+  const int8_t* q = nullptr;  // [rows][q_stride]
+  size_t q_stride = 0;
+  const float* scale = nullptr;    // [rows][block_stride]: element = q * scale
+  const float* sum = nullptr;      // [rows][block_stride]: scale * (sum of the block's q)
+  const int32_t* count = nullptr;  // [rows][2 * block_stride]: sums of q over half blocks
+  size_t block_stride = 0;
+};
+
+// out[r][i] = (add ? add[r][i] : 0) + <x[r], output i of the group>.
+struct PackedArgs {
+  const uint8_t* group;  // packing.hpp
+  uint32_t blocks;       // of 32 elements of K
+  uint32_t outputs;      // written; at most 16
+  QuantisedRows x;
+  uint32_t rows;
+  const float* add;  // [rows][add_stride] or null; may be `out`
+  size_t add_stride;
+  float* out;  // [rows][out_stride]
+  size_t out_stride;
+};
+
+// Products of packed weights, indexed by Packing. An output is summed block by block in the order
+// of K, within a block exactly; the same bits in every instruction set that fuses multiply and add.
+struct PackedKernels {
+  void (*multiply[6])(const PackedArgs& args);
+};
+
 struct Kernels {
   const char* name;
+  PackedKernels packed;
+
+  // Quantises one row, `width` a multiple of 32, to the arrays of its QuantisedRows: scale is the
+  // largest magnitude / 127, q rounds to nearest even.
+  void (*quantise)(const float* x, uint32_t width, int8_t* q, float* scale, float* sum,
+                   int32_t* count);
 
   // Exact values of `elements` weights (whole blocks) of one type; indexed by DType.
   using Dequantise = void (*)(const uint8_t* blocks, uint32_t elements, float* out);

@@ -2,39 +2,46 @@
 #pragma once
 
 #include "backends/cpu/kernels.hpp"
+#include "backends/cpu/prepared_rows.hpp"
 #include "backends/cpu/values.hpp"
 #include "backends/cpu/weight.hpp"
 
 namespace tessera::cpu {
 
-// [outputs][depth] weights. Outputs are cut into items, which threads take as they come; within an
-// item, tiles of weight rows are dequantised to fp32 once and used for all activation rows.
+// [outputs][depth] weights. Outputs are cut into items, which threads take as they come. Packed
+// weights meet int8 activations group by group; others are dequantised to fp32 a tile at a time,
+// each tile used for all activation rows.
 class Linear {
  public:
   Linear(const CpuWeight& weight, const Kernels& kernels, uint32_t threads);
 
   uint32_t items() const { return (outputs_ + per_item_ - 1) / per_item_; }
   uint32_t outputs() const { return outputs_; }
+  bool packed() const { return weight_->packing().has_value(); }
   // First output of an item and number of its outputs.
   uint32_t first(uint32_t item) const { return item * per_item_; }
   uint32_t count(uint32_t item) const;
 
-  // Weight rows that are dequantised at a time when `rows` activation rows use them: as much as L1
-  // or L2 holds. A multiple of kTileOutputs.
-  uint32_t tile(uint32_t rows) const { return rows <= kFewRows ? kTileOutputs : tile_; }
-  // Floats of a tile.
-  size_t tile_floats() const { return size_t{tile_} * depth_; }
+  // Outputs that are computed at a time. Packed: a multiple of a group. Otherwise the weight rows
+  // that are dequantised together when `rows` activation rows use them, as much as L1 or L2 holds:
+  // a multiple of kTileOutputs.
+  uint32_t tile(uint32_t rows) const { return packed() || rows > kFewRows ? tile_ : kTileOutputs; }
+  // Scratch for a tile.
+  size_t tile_floats() const { return packed() ? 0 : size_t{kMaxTile} * depth_; }
 
-  // Dequantises outputs first .. first + count (at most a tile) to `tile`.
+  // Makes outputs first .. first + count (at most a tile) ready in `tile`.
   void load(uint32_t first, uint32_t count, float* tile) const;
-  // out[r][i] = (add ? add[r][i] : 0) + <x[r], row i of the tile>; add and out point at the
-  // tile's first output.
-  void multiply(const float* tile, uint32_t count, const float* x, size_t x_stride, uint32_t rows,
-                const float* add, size_t add_stride, float* out, size_t out_stride) const;
+  // out[r][i] = (add ? add[r][i] : 0) + <x[row + r], output first + i> for r < rows, i < count,
+  // after `load` of the same outputs; add and out point at row `row`, output `first`.
+  void multiply(const float* tile, uint32_t first, uint32_t count, const PreparedRows& x,
+                uint32_t row, uint32_t rows, const float* add, size_t add_stride, float* out,
+                size_t out_stride) const;
 
-  // All outputs of an item, for all rows; `tile` is tile_floats() of scratch, x has padded rows.
-  void compute(uint32_t item, const Matrix& x, uint32_t rows, const Matrix* add, const Matrix& out,
-               float* tile) const;
+  // All outputs of an item, for all rows; `tile` is tile_floats() of scratch.
+  void compute(uint32_t item, const PreparedRows& x, uint32_t rows, const Matrix* add,
+               const Matrix& out, float* tile) const;
+
+  static constexpr uint32_t kMaxTile = 32;  // outputs
 
   // Up to this many rows each thread works on its own copies of small things rather than meeting
   // the others.

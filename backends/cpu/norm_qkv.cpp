@@ -18,22 +18,22 @@ class NormQkvOp final : public CompiledOp {
         in_(c.values[op.in]),
         out_(c.values[op.out]),
         kv_width_(shape_.kv_heads * shape_.head_dim),
-        normed_(in_, c.vector(op.norm, "norm", in_.width), op.epsilon, c),
         q_(c.weight(op.wq, "wq", out_.width, in_.width), c.kernels, c.options.threads),
         k_(c.weight(op.wk, "wk", kv_width_, in_.width), c.kernels, c.options.threads),
-        v_(c.weight(op.wv, "wv", kv_width_, in_.width), c.kernels, c.options.threads) {
-    c.need_shared(normed_.shared_floats() + 2 * uint64_t{c.options.max_rows} * kv_width_);
-    c.need_local(normed_.local_floats() +
+        v_(c.weight(op.wv, "wv", kv_width_, in_.width), c.kernels, c.options.threads),
+        rows_(in_, c.vector(op.norm, "norm", in_.width), op.epsilon, {&q_, &k_, &v_}, c) {
+    c.need_shared(rows_.shared_floats() + 2 * uint64_t{c.options.max_rows} * kv_width_);
+    c.need_local(rows_.local_floats() +
                  std::max({q_.tile_floats(), k_.tile_floats(), v_.tile_floats()}));
     RopeUse& use = c.rope_uses[shape_.rope];
     (shape_.key_form == KeyForm::local ? use.local : use.unrotated) = true;
   }
 
   void run(Worker& worker) const override {
-    const Matrix x = normed_.compute(worker);
+    const PreparedRows x = rows_.compute(worker);
     const uint32_t rows = worker.plan.rows();
-    float* tile = worker.local + normed_.local_floats();
-    const Matrix k = {worker.shared + normed_.shared_floats(), 2 * size_t{kv_width_}, kv_width_};
+    float* tile = worker.local + rows_.local_floats();
+    const Matrix k = {worker.shared + rows_.shared_floats(), 2 * size_t{kv_width_}, kv_width_};
     const Matrix v = {k.data + kv_width_, k.stride, kv_width_};
     worker.team.parallel(q_.items() + k_.items() + v_.items(), [&](uint32_t item) {
       if (item < q_.items()) return q_.compute(item, x, rows, nullptr, out_, tile);
@@ -82,8 +82,8 @@ class NormQkvOp final : public CompiledOp {
   bool halves_;
   Matrix in_, out_;
   uint32_t kv_width_;
-  NormedRows normed_;
   Linear q_, k_, v_;
+  RowPreparation rows_;
 };
 
 }  // namespace

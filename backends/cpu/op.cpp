@@ -4,9 +4,9 @@
 
 namespace tessera::cpu {
 
-Compiler::Compiler(const Graph& g, const Values& v, CpuPages& p, const Kernels& k, MathMode m,
+Compiler::Compiler(const Graph& g, const Values& v, CpuPages& p, const Kernels& k,
                    const ProgramOptions& o)
-    : graph(g), pages(p), kernels(k), math(m), options(o), values(v) {
+    : graph(g), pages(p), kernels(k), options(o), values(v) {
   rope_uses.resize(g.ropes.size());
 }
 
@@ -82,28 +82,6 @@ void Compiler::check_positive(float value, const char* field) const {
   if (!(value > 0) || !std::isfinite(value)) {
     fail_at(field, "is " + std::to_string(value) + "; it must be positive and finite");
   }
-}
-
-NormedRows::NormedRows(const Matrix& in, std::vector<float> norm, float epsilon, Compiler& compiler)
-    : kernels_(compiler.kernels),
-      in_(in),
-      norm_(std::move(norm)),
-      epsilon_(epsilon),
-      shared_floats_(size_t{compiler.options.max_rows} * in.stride) {}
-
-Matrix NormedRows::compute(Worker& worker) const {
-  const uint32_t rows = worker.plan.rows();
-  const Matrix out = {rows <= Linear::kFewRows ? worker.local : worker.shared, in_.stride,
-                      in_.width};
-  const auto one = [&](uint32_t r) {
-    kernels_.rms_norm(in_.row(r), norm_.data(), epsilon_, in_.width, out.row(r));
-  };
-  if (rows <= Linear::kFewRows) {
-    for (uint32_t r = 0; r < rows; ++r) one(r);
-  } else {
-    worker.team.parallel(rows, one);
-  }
-  return out;
 }
 
 }  // namespace tessera::cpu

@@ -11,6 +11,7 @@
 #include "backends/cpu/matmul.hpp"
 #include "backends/cpu/pages.hpp"
 #include "backends/cpu/plan.hpp"
+#include "backends/cpu/prepared_rows.hpp"
 #include "backends/cpu/thread_pool.hpp"
 #include "backends/cpu/values.hpp"
 #include "backends/cpu/weight.hpp"
@@ -38,12 +39,11 @@ class CompiledOp {
 class Compiler {
  public:
   Compiler(const Graph& graph, const Values& values, CpuPages& pages, const Kernels& kernels,
-           MathMode math, const ProgramOptions& options);
+           const ProgramOptions& options);
 
   const Graph& graph;
   CpuPages& pages;
   const Kernels& kernels;
-  const MathMode math;  // both modes compute in fp32 so far
   const ProgramOptions options;
   const Values& values;
 
@@ -80,26 +80,5 @@ std::unique_ptr<CompiledOp> compile_op(const SpanAttention& op, Compiler& compil
 std::unique_ptr<CompiledOp> compile_op(const LinearResidual& op, Compiler& compiler);
 std::unique_ptr<CompiledOp> compile_op(const NormGatedFfn& op, Compiler& compiler);
 std::unique_ptr<CompiledOp> compile_op(const Logits& op, Compiler& compiler);
-
-// rms_norm of the rows of `in`, as the ops that start with one use it. For a few rows each thread
-// makes its own copy, otherwise the team shares one.
-class NormedRows {
- public:
-  NormedRows(const Matrix& in, std::vector<float> norm, float epsilon, Compiler& compiler);
-
-  // Where the copies lie at the start of the scratch.
-  size_t shared_floats() const { return shared_floats_; }
-  size_t local_floats() const { return size_t{Linear::kFewRows} * in_.stride; }
-
-  // The normed rows of the step.
-  Matrix compute(Worker& worker) const;
-
- private:
-  const Kernels& kernels_;
-  Matrix in_;
-  std::vector<float> norm_;
-  float epsilon_;
-  size_t shared_floats_;
-};
 
 }  // namespace tessera::cpu

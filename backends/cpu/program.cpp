@@ -35,13 +35,13 @@ static_assert(std::size(kOpNames) == std::variant_size_v<Op>);
 
 }  // namespace
 
-CpuProgram::CpuProgram(const Graph& graph, CpuPages& pages, const Kernels& kernels, MathMode math,
+CpuProgram::CpuProgram(const Graph& graph, CpuPages& pages, const Kernels& kernels,
                        const ProgramOptions& options)
     : pages_(pages),
       threads_(checked(graph, options).threads),
       vocabulary_(graph.vocabulary),
       values_(graph, options.max_rows) {
-  Compiler compiler(graph, values_, pages, kernels, math, options);
+  Compiler compiler(graph, values_, pages, kernels, options);
   for (size_t i = 0; i < graph.ops.size(); ++i) {
     compiler.begin(i, kOpNames[graph.ops[i].index()]);
     ops_.push_back(

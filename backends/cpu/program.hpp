@@ -12,7 +12,7 @@ namespace tessera::cpu {
 class CpuProgram final : public Program {
  public:
   // Throws invalid_argument, out_of_host_memory.
-  CpuProgram(const Graph& graph, CpuPages& pages, const Kernels& kernels, MathMode math,
+  CpuProgram(const Graph& graph, CpuPages& pages, const Kernels& kernels,
              const ProgramOptions& options);
 
   void plan(const Step& step) override;

@@ -224,7 +224,6 @@ void Context::add_to(StepBuilder& builder, Participant& p) {
   Task& task = *session.task;
   if (task.prompt_begun == Clock::time_point{}) task.prompt_begun = Clock::now();
   const bool complete = pending_tokens(session) + p.draft.size() == p.row_count;
-  const uint32_t last_row = p.first_row + p.row_count - 1;
   if (task.purpose == Purpose::generate && complete) {
     request_samples(step, p);
   } else if (task.purpose == Purpose::evaluate) {

@@ -32,7 +32,7 @@ std::unique_ptr<Weight> random_weight(Backend* backend, DType type, uint32_t row
     }
   };
   if (backend) return backend->load_weight(desc, reader);
-  return std::make_unique<cpu::CpuWeight>(desc, reader);
+  return std::make_unique<cpu::CpuWeight>(desc, reader, MathMode::fast);
 }
 
 void rates(benchmark::State& state, double macs, double bytes) {
@@ -50,7 +50,13 @@ void linear(benchmark::State& state, const cpu::Kernels* kernels, DType type, ui
   const cpu::Linear linear(w, *kernels, 1);
   std::vector<float> x(size_t{rows} * kInputs, 0.5f), out(size_t{rows} * kOutputs);
   std::vector<float> tile(linear.tile_floats());
-  const cpu::Matrix in = {x.data(), kInputs, kInputs}, to = {out.data(), kOutputs, kOutputs};
+  const cpu::Matrix to = {out.data(), kOutputs, kOutputs};
+  cpu::QuantisedBuffer buffer(rows, kInputs);
+  std::vector<float> quantised(buffer.floats());
+  const cpu::PreparedRows in = {{x.data(), kInputs, kInputs}, buffer.place(quantised.data())};
+  for (uint32_t r = 0; r < rows; ++r) {
+    cpu::QuantisedBuffer::write(*kernels, x.data(), kInputs, in.q, r);
+  }
   for (auto _ : state) {
     for (uint32_t i = 0; i < linear.items(); ++i) {
       linear.compute(i, in, rows, nullptr, to, tile.data());

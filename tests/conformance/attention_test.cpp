@@ -148,7 +148,7 @@ TEST_P(AttentionConformance, ChunksInSeveralSessions) {
     std::vector<test::RowSpec> rows;
     test::add_rows(rows, encode, 0, 0, 0, 37);
     test::add_rows(rows, encode, 1, 0, 0, 70, 1);
-    r->run(test::make_step(layout, encode, rows), tolerance(error_of(s)));
+    r->run(test::make_step(layout, encode, rows), tolerance(error_of(s), s.weights));
     ASSERT_FALSE(HasFatalFailure());
 
     // Session 0: text, chunk one, chunk two with its first 20 slots and some others hidden, the
@@ -180,7 +180,7 @@ TEST_P(AttentionConformance, ChunksInSeveralSessions) {
     test::add_rows(rows, sessions, 0, 3, 0, 23, 3);
     test::add_rows(rows, sessions, 0, 4, 0, 9, 4);
     test::add_rows(rows, sessions, 1, 1, 0, 6, 5);
-    r->run(test::make_step(layout, sessions, rows), tolerance(error_of(s)));
+    r->run(test::make_step(layout, sessions, rows), tolerance(error_of(s), s.weights));
     ASSERT_FALSE(HasFatalFailure());
   }
 }
@@ -197,7 +197,7 @@ TEST_P(AttentionConformance, DecodeTokenByToken) {
       const uint32_t count = slot == 0 ? 61 : 1;
       std::vector<test::RowSpec> rows;
       test::add_rows(rows, sequences, 0, 0, slot, count);
-      r->run(test::make_step(layout, sequences, rows), tolerance(error_of(s)));
+      r->run(test::make_step(layout, sequences, rows), tolerance(error_of(s), s.weights));
       ASSERT_FALSE(HasFatalFailure());
       slot += count;
     }

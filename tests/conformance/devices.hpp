@@ -6,16 +6,24 @@
 #include <string>
 #include <vector>
 
+#include "backends/backend.hpp"
+
 namespace tessera::test {
 
 struct ConformanceDevice {
   std::string id;         // for open_device
   double tolerance = 1;   // multiplies the allowed errors; 1: fp32 arithmetic
   bool bit_exact = true;  // whether batching, threads and slicing must not change a bit
+  MathMode math = MathMode::reference;
+  // Error, as a share of a row's largest value, that int8 activations may add where weights are
+  // quantised; 0: activations stay fp32.
+  double int8_error = 0;
+
+  std::string name() const { return id + (math == MathMode::fast ? "-fast" : ""); }
 };
 
 inline std::ostream& operator<<(std::ostream& out, const ConformanceDevice& device) {
-  return out << device.id;
+  return out << device.name();
 }
 
 // Of this run.
@@ -30,7 +38,7 @@ int run_conformance(int argc, char** argv, std::vector<ConformanceDevice> device
 #define TESSERA_ON_EVERY_DEVICE(fixture)                                                \
   INSTANTIATE_TEST_SUITE_P(On, fixture, testing::ValuesIn(test::conformance_devices()), \
                            [](const auto& device) {                                     \
-                             std::string name = device.param.id;                        \
+                             std::string name = device.param.name();                    \
                              for (char& c : name) c = std::isalnum(c) ? c : '_';        \
                              return name;                                               \
                            })

@@ -52,7 +52,7 @@ TEST_P(LinearConformance, EmbedOfEveryType) {
           test::show(graph, source, x);
           return graph;
         },
-        tolerance(1e-6));
+        tolerance(1e-6, type));
   }
 }
 
@@ -71,7 +71,7 @@ TEST_P(LinearConformance, LinearResidualOfEveryType) {
           test::show(graph, source, y);
           return graph;
         },
-        tolerance(1e-5));
+        tolerance(1e-5, type));
   }
 }
 
@@ -122,7 +122,7 @@ TEST_P(LinearConformance, NormGatedFfnOfEveryType) {
           test::show(graph, source, y);
           return graph;
         },
-        tolerance(2e-5));
+        tolerance(2e-5, type));
   }
 }
 
@@ -160,7 +160,7 @@ TEST_P(LinearConformance, LogitsOfEveryType) {
     SCOPED_TRACE(kDTypeInfo[t].name);
     run_all_row_counts(
         *backend, [t](WeightSource& source) { return head_of(source, static_cast<DType>(t)); },
-        tolerance(2e-5));
+        tolerance(2e-5, static_cast<DType>(t)));
   }
 }
 
@@ -188,7 +188,7 @@ TEST_P(LinearConformance, LogitsRequests) {
   for (uint32_t w = 0; w < 32; ++w) step.token_masks.push_back(w == 3 ? 0xf0f : 0);  // 8 allowed
   step.token_masks.resize(96, 0);                                                    // none
   Rig rig(*backend, build, any_layout(), 6);
-  rig.run(step, tolerance(2e-5));
+  rig.run(step, tolerance(2e-5, DType::q8_0));
   if (HasFatalFailure()) return;
 
   const StepResult got = rig.device.run(step);
@@ -197,7 +197,7 @@ TEST_P(LinearConformance, LogitsRequests) {
     SCOPED_TRACE("request " + std::to_string(i));
     const LogitsResult& result = got.logits[i];
     if (std::isfinite(want[i].log_sum_exp)) {
-      EXPECT_NEAR(result.log_sum_exp, want[i].log_sum_exp, tolerance(2e-4));
+      EXPECT_NEAR(result.log_sum_exp, want[i].log_sum_exp, tolerance(2e-4, DType::q8_0) * 10);
     } else {
       EXPECT_EQ(result.log_sum_exp, -INFINITY);
     }
@@ -206,7 +206,7 @@ TEST_P(LinearConformance, LogitsRequests) {
       // Where rounding may swap two, the values must still agree.
       const double logit = want[i].top[k].second;
       if (std::isfinite(logit)) {
-        EXPECT_NEAR(result.top[k].logit, logit, tolerance(2e-4));
+        EXPECT_NEAR(result.top[k].logit, logit, tolerance(2e-4, DType::q8_0) * 10);
       } else {
         EXPECT_EQ(result.top[k].logit, -INFINITY);
       }

@@ -36,6 +36,7 @@ void add_variant(std::vector<test::ConformanceDevice>& devices) {
   static const std::string id = variant_id<index>();
   register_provider({id.c_str(), enumerate_variant<index>, open_variant<index>});
   devices.push_back({id});
+  devices.push_back({.id = id, .math = MathMode::fast, .int8_error = 0.02});
 }
 
 }  // namespace
@@ -46,5 +47,7 @@ int main(int argc, char** argv) {
   tessera::add_variant<0>(devices);
   tessera::add_variant<1>(devices);
   tessera::add_variant<2>(devices);
+  tessera::add_variant<3>(devices);
+  tessera::add_variant<4>(devices);
   return tessera::test::run_conformance(argc, argv, devices);
 }

@@ -193,7 +193,7 @@ Rope plain_rope(uint32_t pairs, RopePairing pairing, double base, double magnitu
 }
 
 void ConformanceTest::SetUp() {
-  backend = open_device(GetParam().id, {.math = MathMode::reference});
+  backend = open_device(GetParam().id, {.math = GetParam().math});
 }
 
 }  // namespace tessera::test

@@ -112,6 +112,11 @@ class ConformanceTest : public testing::TestWithParam<ConformanceDevice> {
   void SetUp() override;
   std::unique_ptr<Backend> backend;
   double tolerance(double fp32) const { return fp32 * GetParam().tolerance; }
+  // The same for activations that meet weights of a type.
+  double tolerance(double fp32, DType weights) const {
+    const bool quantised = dtype_info(weights).block_elements > 1;
+    return tolerance(fp32) + (quantised ? GetParam().int8_error : 0);
+  }
 };
 
 }  // namespace tessera::test

@@ -121,7 +121,7 @@ TEST_P(Exactness, MovingChangesOnlyRounding) {
       last.span.masks.push_back(0);
     }
     engine::StepBuilder builder(options.page_size, 1);
-    const engine::SegmentRows rows{static_cast<uint32_t>(segments.size() - 1), count};
+    const engine::SegmentRows rows{static_cast<uint32_t>(segments.size() - 1), count, {}};
     builder.add_sequence(segments, std::span(&rows, 1));
     for (uint32_t row = 0; row < count; ++row) {
       LogitsRequest request;

@@ -1,5 +1,6 @@
-// logits_dump MODEL TOKENS LOGITS: reads int32 ids from the file TOKENS, writes the logits of every
-// position to the file LOGITS, float32 [positions][vocabulary]. Reference mode, F32 KV.
+// logits_dump MODEL TOKENS LOGITS [fast]: reads int32 ids from the file TOKENS, writes the logits
+// of every position to the file LOGITS, float32 [positions][vocabulary]. Reference mode and F32 KV,
+// or fast mode and F16 KV.
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
@@ -12,7 +13,7 @@
 
 namespace {
 
-void dump(const char* model_path, const char* tokens_path, const char* logits_path) {
+void dump(const char* model_path, const char* tokens_path, const char* logits_path, bool fast) {
   std::ifstream in(tokens_path, std::ios::binary);
   const std::vector<char> bytes{std::istreambuf_iterator<char>(in), {}};
   std::vector<int32_t> tokens(bytes.size() / sizeof(int32_t));
@@ -21,11 +22,11 @@ void dump(const char* model_path, const char* tokens_path, const char* logits_pa
   if (tokens.empty()) throw std::runtime_error(std::string(tokens_path) + ": no tokens");
 
   tsr::ModelOptions model_options;
-  model_options.math = TSR_MATH_REFERENCE;
+  model_options.math = fast ? TSR_MATH_FAST : TSR_MATH_REFERENCE;
   const tsr::Runtime runtime;
   const tsr::Model model(runtime, model_path, model_options);
   tsr::ContextOptions context_options;
-  context_options.kv_type = TSR_KV_F32;
+  context_options.kv_type = fast ? TSR_KV_F16 : TSR_KV_F32;
   const tsr::Context context(model, context_options);
   tsr::Session session(context);
   session.add_tokens(tokens);
@@ -39,12 +40,13 @@ void dump(const char* model_path, const char* tokens_path, const char* logits_pa
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 4) {
-    std::fprintf(stderr, "usage: logits_dump MODEL TOKENS LOGITS\n");
+  const bool fast = argc == 5 && std::string(argv[4]) == "fast";
+  if (argc != 4 && !fast) {
+    std::fprintf(stderr, "usage: logits_dump MODEL TOKENS LOGITS [fast]\n");
     return 2;
   }
   try {
-    dump(argv[1], argv[2], argv[3]);
+    dump(argv[1], argv[2], argv[3], fast);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "logits_dump: %s\n", error.what());
     return 1;

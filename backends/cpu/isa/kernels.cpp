@@ -14,6 +14,7 @@ const Kernels& table() {
     k.name = TESSERA_TEXT(TESSERA_ISA);
     for (uint32_t i = 0; i < 11; ++i) k.dequantise[i] = kDequantise[i];
     k.multiply = multiply;
+    k.quantise = quantise;
     k.rms_norm = rms_norm;
     k.silu_multiply = silu_multiply;
     k.rotate = rotate;

@@ -20,6 +20,38 @@ void rms_norm(const float* x, const float* norm, float epsilon, uint32_t width, 
   for (; i % kLanes != 0; ++i) out[i] = 0.0f;
 }
 
+void quantise(const float* x, uint32_t width, int8_t* q, float* scale, float* sum, int32_t* count) {
+  constexpr uint32_t kBlockElements = 32;
+  // Adding 1.5 * 2^23 rounds to the nearest integer, ties to even; its low bits are the integer.
+  constexpr float kMagic = 12582912.0f;
+  constexpr int32_t kMagicBits = 0x4b400000;
+  typedef int8_t Narrow __attribute__((vector_size(kVec)));
+  for (uint32_t b = 0; b < width / kBlockElements; ++b, x += kBlockElements, q += kBlockElements) {
+    Vec largest = {};
+    for (uint32_t i = 0; i < kBlockElements; i += kVec) {
+      const Vec v = load(x + i);
+      largest = max(max(v, -v), largest);
+    }
+    const float magnitude = largest_of(largest);
+    const Vec inverse = splat(magnitude > 0 ? 127.0f / magnitude : 0.0f);
+    float sums[2];
+    for (uint32_t half = 0; half < 2; ++half) {
+      Lanes rounded;
+      for (uint32_t part = 0; part < kParts; ++part) {
+        const uint32_t i = half * kLanes + part * kVec;
+        const Vec shifted = load(x + i) * inverse + splat(kMagic);
+        const Narrow n = __builtin_convertvector((IntVec)shifted - kMagicBits, Narrow);
+        __builtin_memcpy(q + i, &n, sizeof n);
+        rounded.part[part] = shifted - splat(kMagic);
+      }
+      sums[half] = cpu::TESSERA_ISA::sum(rounded);  // of small integers: exact
+      count[2 * b + half] = __builtin_bit_cast(int32_t, sums[half] + kMagic) - kMagicBits;
+    }
+    scale[b] = magnitude / 127.0f;
+    sum[b] = scale[b] * (sums[0] + sums[1]);
+  }
+}
+
 void silu_multiply(const float* gate, const float* up, uint32_t count, float* out) {
   const Vec one = splat(1.0f);
   uint32_t i = 0;

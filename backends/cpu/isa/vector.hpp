@@ -84,6 +84,19 @@ TESSERA_INLINE float sum(const Lanes& a) {
   return (f[0] + f[2]) + (f[1] + f[3]);
 }
 
+TESSERA_INLINE float largest_of(Vec v) {
+  if constexpr (kVec > 4) {
+    Vec4 part[kVec / 4];
+    __builtin_memcpy(part, &v, sizeof v);
+    for (uint32_t i = 1; i < kVec / 4; ++i) part[0] = part[i] > part[0] ? part[i] : part[0];
+    __builtin_memcpy(&v, part, sizeof(Vec4));
+  }
+  const Vec4 four = quarter<0>(&v);
+  const Vec4 two = __builtin_shufflevector(four, four, 2, 3, 0, 1);
+  const Vec4 a = four > two ? four : two;
+  return a[0] > a[1] ? a[0] : a[1];
+}
+
 // e^x to about one unit in the last place. 0 below -87.3; x above 88 counts as 88.
 TESSERA_INLINE Vec exp(Vec x) {
   const Vec lowest = splat(-87.3f);

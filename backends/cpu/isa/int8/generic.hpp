@@ -1,0 +1,100 @@
+// Sixteen outputs in plain arrays, which compilers turn into what vectors the target has.
+#pragma once
+
+#include <cstdint>
+
+#include "backends/cpu/isa/half.hpp"
+#include "backends/cpu/isa/vector.hpp"
+
+namespace tessera::cpu::TESSERA_ISA {
+
+struct Codes {
+  uint8_t v[64];
+};
+struct Ints {
+  int32_t v[16];
+};
+struct Floats {
+  float v[16];
+};
+
+constexpr uint32_t kRows = 1;
+constexpr int32_t kWideZero = 128;
+
+TESSERA_INLINE Codes load_codes(const uint8_t* from) {
+  Codes x;
+  __builtin_memcpy(x.v, from, sizeof(x.v));
+  return x;
+}
+TESSERA_INLINE Codes low_nibbles(Codes x) {
+  for (uint8_t& b : x.v) b &= 15;
+  return x;
+}
+TESSERA_INLINE Codes high_nibbles(Codes x) {
+  for (uint8_t& b : x.v) b >>= 4;
+  return x;
+}
+TESSERA_INLINE Codes add_fifth_bits(Codes x, const uint8_t* bits) {
+  for (int i = 0; i < 64; ++i) x.v[i] |= static_cast<uint8_t>((bits[i / 8] >> (i % 8) & 1) << 4);
+  return x;
+}
+template <int field>
+TESSERA_INLINE Codes add_pairs(Codes x, Codes pairs) {
+  for (int i = 0; i < 64; ++i) {
+    x.v[i] |= static_cast<uint8_t>((pairs.v[i] >> (2 * field) & 3) << 4);
+  }
+  return x;
+}
+TESSERA_INLINE Ints dot(Ints sum, Codes w, const int8_t* a) {
+  for (int i = 0; i < 16; ++i) {
+    for (int k = 0; k < 4; ++k) sum.v[i] += w.v[4 * i + k] * a[k];
+  }
+  return sum;
+}
+TESSERA_INLINE Ints dot_wide(Ints sum, Codes w, const int8_t* a) {
+  return dot(sum, w, a);
+}
+TESSERA_INLINE Ints splat_int(int32_t x) {
+  Ints out;
+  for (int32_t& i : out.v) i = x;
+  return out;
+}
+TESSERA_INLINE Floats to_floats(Ints x) {
+  Floats out;
+  for (int i = 0; i < 16; ++i) out.v[i] = static_cast<float>(x.v[i]);
+  return out;
+}
+TESSERA_INLINE Floats load_halves(const uint8_t* from) {
+  Floats out;
+  for (int i = 0; i < 16; ++i) {
+    uint16_t bits;
+    __builtin_memcpy(&bits, from + 2 * i, sizeof(bits));
+    out.v[i] = half_to_float(bits);
+  }
+  return out;
+}
+TESSERA_INLINE Floats zero() {
+  return {};
+}
+TESSERA_INLINE Floats multiply(Floats a, Floats b) {
+  for (int i = 0; i < 16; ++i) a.v[i] *= b.v[i];
+  return a;
+}
+TESSERA_INLINE Floats fma(Floats a, float b, Floats c) {
+  for (int i = 0; i < 16; ++i) c.v[i] = a.v[i] * b + c.v[i];
+  return c;
+}
+TESSERA_INLINE Floats add(Floats a, Floats b) {
+  for (int i = 0; i < 16; ++i) a.v[i] += b.v[i];
+  return a;
+}
+TESSERA_INLINE Floats load_floats(const float* from) {
+  Floats x;
+  __builtin_memcpy(x.v, from, sizeof(x.v));
+  return x;
+}
+TESSERA_INLINE void store_floats(float* to, Floats x) {
+  __builtin_memcpy(to, x.v, sizeof(x.v));
+}
+
+}  // namespace tessera::cpu::TESSERA_ISA
