@@ -2,7 +2,7 @@
 // ISA. The sources in isa/ are compiled once for each; everything else is built for the baseline.
 //
 // Every function gives the same bits for a row whatever else is computed in the same call: each
-// output is reduced in one fixed order (see `multiply` and `weigh`).
+// output is reduced in one fixed order (see `multiply`, `score`, `weigh`).
 #pragma once
 
 #include <cstddef>
@@ -37,17 +37,38 @@ struct MultiplyArgs {
   size_t out_stride;
 };
 
-// c[r][n] = sum_k a[r][k] * b[k][n], k ascending, one accumulator an output.
+// Where the slots of one attention tile lie: groups of 16 consecutive slots, each within the plane
+// of one page (pages.hpp).
+inline constexpr uint32_t kGroupSlots = 16;
+inline constexpr uint32_t kTileGroups = kTileSlots / kGroupSlots;
+struct KvTile {
+  const uint8_t* planes[kTileGroups];
+  uint32_t first[kTileGroups];  // slot of the plane where the group begins
+  uint32_t plane_slots;         // slots a plane; a multiple of 16
+  uint32_t groups;              // that are there
+};
+
+// scores[i][s] = sum_d q[i][d] * key[s][d], d ascending, one accumulator a score.
+struct ScoreArgs {
+  const float* q;  // [queries][q_stride]
+  size_t q_stride;
+  uint32_t queries;
+  uint32_t head_dim;
+  KvTile keys;
+  float* scores;  // [queries][kTileSlots]
+};
+
+// sum[i][d] = sum[i][d] * rescale[i] + sum_s weights[i][s] * value[s][d], s ascending over the
+// slots of `wanted`, one accumulator an element.
 struct WeighArgs {
-  const float* a;  // [rows][a_stride]
-  size_t a_stride;
-  uint32_t rows;
-  const float* b;  // [depth][b_stride]
-  size_t b_stride;
-  uint32_t depth;
-  uint32_t columns;  // a multiple of kLanes
-  float* c;          // [rows][c_stride]
-  size_t c_stride;
+  const float* weights;  // [queries][kTileSlots]
+  const float* rescale;
+  uint32_t queries;
+  uint32_t head_dim;
+  KvTile values;
+  uint64_t wanted;  // slots that some query sees
+  float* sum;       // [queries][sum_stride], room for head_dim padded to kLanes
+  size_t sum_stride;
 };
 
 // Activations as the int8 kernels take them: blocks of 32 elements of a row share a scale.
@@ -106,23 +127,24 @@ struct Kernels {
   // Sum of exp(x[i] - max).
   double (*sum_exp)(const float* x, uint32_t count, float max);
 
-  // Keys and values of one head in a page; indexed by KvType. `store` rounds to nearest even and
-  // saturates at the largest finite value.
-  using StoreHead = void (*)(const float* head, uint32_t head_dim, uint8_t* out);
-  using LoadHead = void (*)(const uint8_t* in, uint32_t head_dim, float* head);
-  StoreHead store_head[3];
-  LoadHead load_head[3];
+  // Writes one head's key or value to a slot of its plane of `slots` slots; indexed by KvType.
+  // Rounds to nearest even and saturates at the largest finite value.
+  using StoreHead = void (*)(const float* head, uint32_t head_dim, uint8_t* plane, uint32_t slots,
+                             uint32_t slot);
+  StoreHead store_key[3];
+  StoreHead store_value[3];
+  // out[d][s] = key s: [head_dim][kTileSlots].
+  void (*load_keys[3])(const KvTile& keys, uint32_t head_dim, float* out);
 
-  // out[d][slot] = tile[slot][d]; slots and dims are multiples of 4, a row of out has kTileSlots.
-  void (*transpose)(const float* tile, size_t tile_stride, uint32_t slots, uint32_t dims,
-                    float* out);
-  void (*weigh)(const WeighArgs& args);
+  void (*score[3])(const ScoreArgs& args);
+  void (*weigh[3])(const WeighArgs& args);
   // Turns the scores of one tile into weights relative to the new maximum, 0 for slots whose bit in
-  // `visible` (not 0) is clear, and returns what the accumulator so far must be multiplied by.
-  // `slots`: a multiple of kLanes, at most kTileSlots; no visible slot lies behind it.
+  // `visible` (not 0) is clear, and returns what the sum so far must be multiplied by. `slots`: a
+  // multiple of kLanes, at most kTileSlots; no visible slot lies behind it.
   float (*softmax_tile)(float* scores, uint32_t slots, uint64_t visible, SoftmaxState& state);
-  // sum[i] = sum[i] * scale + part[i]. `count`: a multiple of kLanes.
-  void (*merge)(float* sum, const float* part, float scale, uint32_t count);
+  // Takes another part's state and sum [count] into a total; `count`: a multiple of kLanes.
+  void (*merge)(SoftmaxState& total, float* total_sum, const SoftmaxState& part, const float* sum,
+                uint32_t count);
 };
 
 }  // namespace tessera::cpu

@@ -57,19 +57,21 @@ class NormQkvOp final : public CompiledOp {
     const Step& step = plan.step();
     const uint32_t page = step.page_tables[place_.group][step.store_entries[r]];
     const uint64_t head = head_bytes(type_, shape_.head_dim);
-    const uint64_t slots = plan.page_slots();
-    uint8_t* keys = pages_.page(place_.group, page) + place_.offset + step.store_slots[r] * head;
+    const uint32_t slots = plan.page_slots(), slot = step.store_slots[r];
+    uint8_t* keys = pages_.page(place_.group, page) + place_.offset;
     uint8_t* values = keys + shape_.kv_heads * slots * head;
     const StepRotations& rotations = plan.rotations(shape_.rope);
-    const auto store_head = kernels_.store_head[static_cast<size_t>(type_)];
+    const auto store_key = kernels_.store_key[static_cast<size_t>(type_)];
+    const auto store_value = kernels_.store_value[static_cast<size_t>(type_)];
     for (uint32_t h = 0; h < shape_.kv_heads; ++h) {
       float* key = k + size_t{h} * shape_.head_dim;
       if (shape_.key_form == KeyForm::local) {
         const float* angles = rotations.set[rotations.of_key[r]];
         kernels_.rotate(key, angles, angles + pairs_, pairs_, halves_);
       }
-      store_head(key, shape_.head_dim, keys + h * slots * head);
-      store_head(v + size_t{h} * shape_.head_dim, shape_.head_dim, values + h * slots * head);
+      store_key(key, shape_.head_dim, keys + h * slots * head, slots, slot);
+      store_value(v + size_t{h} * shape_.head_dim, shape_.head_dim, values + h * slots * head,
+                  slots, slot);
     }
   }
 

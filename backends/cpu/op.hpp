@@ -32,6 +32,8 @@ class CompiledOp {
   virtual ~CompiledOp() = default;
   // Called by every thread of the team; its last act is a Team::parallel. Does not throw.
   virtual void run(Worker& worker) const = 0;
+  // Floats of shared scratch that a step needs, where that depends on the step.
+  virtual uint64_t shared_floats(const Plan&) const { return 0; }
 };
 
 // What the ops of one program are compiled with; lives while they are. The checks throw

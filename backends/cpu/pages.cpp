@@ -83,7 +83,7 @@ uint64_t page_bytes(const KvLayout& layout, uint32_t group) {
 }
 
 std::string page_layout_name(const KvLayout& layout) {
-  std::string name = "layer-kv-head-slot-dim/";
+  std::string name = "layer-kv-head-kT-v/";
   for (uint32_t i = 0; i < layout.groups.size(); ++i) {
     check(layout, i);
     const LayerGroup& g = layout.groups[i];

@@ -1,4 +1,8 @@
-// KV pages in host memory. A page is [layer in group][K, V][kv head][slot][head_dim].
+// KV pages in host memory. A page is [layer in group][K, V][kv head] planes of P slots:
+//   K  [head_dim][slot], so that scores of consecutive slots are computed side by side
+//   V  [slot][head_dim]
+// Q8_0: int8 codes in that order, then the F16 scales of blocks of 32 dimensions in the same order,
+// K [head_dim / 32][slot], V [slot][head_dim / 32].
 #pragma once
 
 #include <string>

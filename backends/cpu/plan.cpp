@@ -9,6 +9,7 @@ Plan::Plan(const Graph& graph, StepLimits limits, std::vector<RopeUse> uses, uin
     : limits_(std::move(limits)), uses_(std::move(uses)), threads_(threads) {
   for (const Rope& rope : graph.ropes) tables_.emplace_back(rope);
   rotations_.resize(graph.ropes.size());
+  for (const RopeUse& use : uses_) max_kv_heads_ = std::max(max_kv_heads_, use.max_kv_heads);
 }
 
 void Plan::set(const Step& step) {
@@ -16,6 +17,7 @@ void Plan::set(const Step& step) {
   check_step(step, limits_);
   step_ = step;
   split_rows();
+  split_spans();
   for (uint32_t rope = 0; rope < tables_.size(); ++rope) rotate(rope);
 }
 
@@ -37,6 +39,36 @@ void Plan::split_rows() {
     }
     blocks_.push_back({row, 1});
   }
+}
+
+void Plan::split_spans() {
+  pieces_.clear();
+  first_piece_.clear();
+  for (const SequenceEntry& sequence : step_.sequences) {
+    first_piece_.push_back(static_cast<uint32_t>(pieces_.size()));
+    for (uint32_t i = 0; i < sequence.span_count; ++i) {
+      const uint32_t slots = step_.spans[sequence.first_span + i].slots;
+      for (uint32_t first = 0; first < slots; first += kPieceSlots) pieces_.push_back({i, first});
+    }
+  }
+  first_piece_.push_back(static_cast<uint32_t>(pieces_.size()));
+
+  pieces_before_.assign(1, 0);
+  for (uint32_t b = 0; b < blocks_.size(); ++b) {
+    pieces_before_.push_back(pieces_before_.back() + static_cast<uint32_t>(pieces(b).size()));
+  }
+  const size_t counters = blocks_.size() * max_kv_heads_;
+  if (counters > pieces_done_size_) {
+    pieces_done_size_ = 0;
+    pieces_done_ = std::make_unique<std::atomic<uint32_t>[]>(counters);
+    pieces_done_size_ = counters;
+  }
+}
+
+std::span<const AttentionPiece> Plan::pieces(uint32_t block) const {
+  const uint32_t sequence = step_.sequence_of[blocks_[block].first];
+  return std::span(pieces_).subspan(first_piece_[sequence],
+                                    first_piece_[sequence + 1] - first_piece_[sequence]);
 }
 
 void Plan::rotate(uint32_t rope) {

@@ -1,6 +1,8 @@
 // One step, checked and scheduled.
 #pragma once
 
+#include <atomic>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -25,12 +27,20 @@ struct RopeUse {
   bool local = false;      // keys in the frame of their span
   bool unrotated = false;  // keys rotated on read
   uint32_t min_kv_heads = UINT32_MAX;
+  uint32_t max_kv_heads = 0;
 };
 
 // Consecutive rows of one sequence, which attention computes together.
 struct RowBlock {
   uint32_t first;
   uint32_t rows;
+};
+
+// Up to kPieceSlots slots of a span, counted from its start. Attention merges the tiles of a piece,
+// then the pieces in order, whoever computes them.
+struct AttentionPiece {
+  uint32_t span;   // within its sequence
+  uint32_t first;  // slot
 };
 
 // Rotations of one Rope in one step; the vectors hold indices into `set`.
@@ -48,7 +58,8 @@ struct StepRotations {
 
 class Plan {
  public:
-  static constexpr uint32_t kMaxBlock = 8;  // rows
+  static constexpr uint32_t kMaxBlock = 8;      // rows
+  static constexpr uint32_t kPieceSlots = 512;  // 8 tiles
 
   // `uses` has one entry a Rope of the graph.
   Plan(const Graph& graph, StepLimits limits, std::vector<RopeUse> uses, uint32_t threads);
@@ -60,6 +71,14 @@ class Plan {
   uint32_t rows() const { return step_.rows(); }
   uint32_t page_slots() const { return limits_.page_slots; }
   const std::vector<RowBlock>& blocks() const { return blocks_; }
+  // Of the sequence of a block's rows.
+  std::span<const AttentionPiece> pieces(uint32_t block) const;
+  // Number of pieces of all blocks before it.
+  uint32_t pieces_before(uint32_t block) const { return pieces_before_[block]; }
+  // One counter a block and KV head, zero between ops.
+  std::atomic<uint32_t>& pieces_done(uint32_t block, uint32_t kv_head) const {
+    return pieces_done_[size_t{block} * max_kv_heads_ + kv_head];
+  }
   const StepRotations& rotations(uint32_t rope) const { return rotations_[rope]; }
 
   // Logical position of a slot of a span.
@@ -71,6 +90,7 @@ class Plan {
 
  private:
   void split_rows();
+  void split_spans();
   void rotate(uint32_t rope);
 
   StepLimits limits_;
@@ -78,6 +98,12 @@ class Plan {
   uint32_t threads_;
   Step step_;
   std::vector<RowBlock> blocks_;
+  std::vector<AttentionPiece> pieces_;
+  std::vector<uint32_t> first_piece_;    // of sequences, and the end
+  std::vector<uint32_t> pieces_before_;  // of blocks, and the end
+  std::unique_ptr<std::atomic<uint32_t>[]> pieces_done_;
+  size_t pieces_done_size_ = 0;
+  uint32_t max_kv_heads_ = 0;
   std::vector<RopeTable> tables_;
   std::vector<StepRotations> rotations_;
 };

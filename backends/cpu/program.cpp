@@ -1,5 +1,6 @@
 #include "backends/cpu/program.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace tessera::cpu {
@@ -66,6 +67,13 @@ void CpuProgram::plan(const Step& step) {
   }
   state_ = State::idle;
   plan_->set(step);
+  uint64_t floats = 0;
+  for (const std::unique_ptr<CompiledOp>& op : ops_) {
+    floats = std::max(floats, op->shared_floats(*plan_));
+  }
+  if (floats * sizeof(float) > shared_.size()) {
+    shared_ = HostMemory(floats * sizeof(float), "scratch of attention");
+  }
   results_.assign(step.logits.size(), {});
   for (size_t i = 0; i < step.logits.size(); ++i) {
     results_[i].top.reserve(step.logits[i].top_k);

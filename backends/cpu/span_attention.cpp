@@ -1,13 +1,14 @@
-// Attention over spans of paged KV, with an online softmax over tiles of 64 slots.
+// Attention over spans of paged KV, with an online softmax over tiles of 64 slots, pieces of 512.
 //
 // An item is a block of up to 8 rows of one sequence and one KV head with its group of query heads.
 // A tile of keys and values is read once for all queries of the item; each query's arithmetic is
-// the same as alone.
+// the same as alone. Where there are few items (decode), threads share the pieces of an item, and
+// the one that computes the last of them merges all in order: the same operations again.
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <cstring>
 
+#include "backends/cpu/kv_tile.hpp"
 #include "backends/cpu/op.hpp"
 
 namespace tessera::cpu {
@@ -21,42 +22,54 @@ class SpanAttentionOp final : public CompiledOp {
  public:
   SpanAttentionOp(const SpanAttention& op, Compiler& c);
   void run(Worker& worker) const override;
+  uint64_t shared_floats(const Plan& plan) const override;
 
  private:
+  // What one or more pieces give: for each query the softmax so far and the sum of its values.
+  struct Sums {
+    SoftmaxState* states;  // [query]
+    float* sum;            // [query][padded_]
+  };
   // Scratch of one item. Queries are numbered [row of the block][head of the group].
   struct Item {
     const Plan& plan;
     RowBlock block;
     uint32_t kv_head;
-    float* tile;                              // [64][padded_]: keys or values
-    float* keys = nullptr;                    // [padded_][64]: keys, transposed
-    float* queries = nullptr;                 // [query][padded_]: scaled and rotated
-    float* scores = nullptr;                  // [query][64]
-    float* part = nullptr;                    // [query][padded_]: weighted values of one tile
-    float* sum = nullptr;                     // [query][padded_]: weighted values so far
-    float* rescale = nullptr;                 // [query]: what a tile multiplies `sum` by
-    SoftmaxState* states = nullptr;           // [query]
+    float* tile = nullptr;     // of KvPlanes, or [head_dim][64] rotated keys
+    float* queries = nullptr;  // [query][padded_]: scaled and rotated
+    float* scores = nullptr;   // [query][64]
+    float* rescale = nullptr;  // [query]: what a tile multiplies the sum by
+    Sums piece = {};
     uint32_t rotation[Plan::kMaxBlock] = {};  // of `queries`, by row
     uint64_t visible[Plan::kMaxBlock] = {};   // slots of the tile that the row sees
   };
 
+  uint32_t max_queries() const { return Plan::kMaxBlock * group_; }
+  size_t sums_floats() const;
+  Sums sums_at(float* memory) const;
   size_t local_floats() const;
-  void start(Item& item) const;
-  void span(Item& item, uint32_t index, uint32_t span) const;
-  uint64_t see(Item& item, const SpanEntry& span, uint32_t first) const;
+  bool shares_pieces(const Plan& plan) const;
+
+  void share_pieces(Worker& worker) const;
+  Item item(Worker& worker, uint32_t block, uint32_t kv_head) const;
+  void clear(const Sums& sums, uint32_t queries) const;
+  void merge(const Sums& total, const Sums& piece, uint32_t queries) const;
+  void compute(Item& item, const AttentionPiece& piece, const Sums& sums) const;
+  bool see(Item& item, const SpanEntry& span, uint32_t first) const;
   void turn(Item& item, uint32_t row, uint32_t rotation) const;
-  void read_tile(const Item& item, uint32_t span, uint32_t first, uint64_t wanted,
-                 bool values) const;
-  void tile(Item& item, uint32_t span, uint32_t first, uint64_t wanted) const;
-  void finish(Item& item) const;
+  void tile(Item& item, uint32_t span, uint32_t first, const Sums& sums) const;
+  void score(const Item& item, uint32_t span, uint32_t first, uint32_t count, uint32_t query,
+             uint32_t queries) const;
+  void finish(const Item& item, const Sums& total) const;
 
   const Kernels& kernels_;
-  const CpuPages& pages_;
   AttentionShape shape_;
   float scale_;
   CpuPages::LayerPlace place_;
-  KvType type_;
+  KvPlanes planes_;
+  size_t type_;
   uint32_t window_;
+  uint32_t threads_;
   uint32_t pairs_;
   bool halves_;
   Matrix in_, out_;
@@ -66,12 +79,13 @@ class SpanAttentionOp final : public CompiledOp {
 
 SpanAttentionOp::SpanAttentionOp(const SpanAttention& op, Compiler& c)
     : kernels_(c.kernels),
-      pages_(c.pages),
       shape_((c.check_attention(op.shape, c.graph.widths[op.in]), op.shape)),
       scale_(op.scale),
       place_(c.pages.place(shape_.layer)),
-      type_(c.pages.layout().type),
+      planes_(c.pages, place_, shape_.kv_heads, shape_.head_dim),
+      type_(static_cast<size_t>(c.pages.layout().type)),
       window_(c.pages.layout().groups[place_.group].window),
+      threads_(c.options.threads),
       pairs_(static_cast<uint32_t>(c.graph.ropes[shape_.rope].frequencies.size())),
       halves_(c.graph.ropes[shape_.rope].pairing == RopePairing::halves),
       in_(c.values[op.in]),
@@ -84,66 +98,136 @@ SpanAttentionOp::SpanAttentionOp(const SpanAttention& op, Compiler& c)
   RopeUse& use = c.rope_uses[shape_.rope];
   (shape_.key_form == KeyForm::local ? use.local : use.unrotated) = true;
   use.min_kv_heads = std::min(use.min_kv_heads, shape_.kv_heads);
+  use.max_kv_heads = std::max(use.max_kv_heads, shape_.kv_heads);
+}
+
+size_t SpanAttentionOp::sums_floats() const {
+  return max_queries() * (padded_ + sizeof(SoftmaxState) / sizeof(float));
+}
+
+SpanAttentionOp::Sums SpanAttentionOp::sums_at(float* memory) const {
+  return {reinterpret_cast<SoftmaxState*>(memory + size_t{max_queries()} * padded_), memory};
 }
 
 size_t SpanAttentionOp::local_floats() const {
-  const size_t queries = size_t{Plan::kMaxBlock} * group_;
-  const size_t state = sizeof(SoftmaxState) / sizeof(float);
-  return 2 * size_t{kTileSlots} * padded_ + queries * (3 * padded_ + kTileSlots + 1 + state);
+  const size_t keys =
+      shape_.key_form == KeyForm::unrotated ? size_t{kTileSlots} * shape_.head_dim : 0;
+  return planes_.scratch_floats() + keys + max_queries() * (padded_ + kTileSlots + 1) +
+         2 * sums_floats() + 3 * size_t{kLanes};
+}
+
+// Pieces are shared where whole items would leave threads without work.
+bool SpanAttentionOp::shares_pieces(const Plan& plan) const {
+  const uint32_t blocks = static_cast<uint32_t>(plan.blocks().size());
+  if (threads_ == 1 || uint64_t{blocks} * shape_.kv_heads >= 4 * uint64_t{threads_}) return false;
+  for (uint32_t b = 0; b < blocks; ++b) {
+    if (plan.pieces(b).empty()) return false;
+  }
+  return plan.pieces_before(blocks) > blocks;
+}
+
+uint64_t SpanAttentionOp::shared_floats(const Plan& plan) const {
+  if (!shares_pieces(plan)) return 0;
+  const uint64_t pieces = plan.pieces_before(static_cast<uint32_t>(plan.blocks().size()));
+  return pieces * shape_.kv_heads * sums_floats();
+}
+
+SpanAttentionOp::Item SpanAttentionOp::item(Worker& worker, uint32_t block,
+                                            uint32_t kv_head) const {
+  Item item = {.plan = worker.plan, .block = worker.plan.blocks()[block], .kv_head = kv_head};
+  const auto aligned = [](float* at) {
+    return reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(at) + 63) & ~uintptr_t{63});
+  };
+  item.tile = worker.local;
+  item.queries = item.tile + planes_.scratch_floats();
+  if (shape_.key_form == KeyForm::unrotated) item.queries += size_t{kTileSlots} * shape_.head_dim;
+  item.queries = aligned(item.queries);
+  item.scores = item.queries + size_t{max_queries()} * padded_;
+  item.rescale = item.scores + size_t{max_queries()} * kTileSlots;
+  item.piece = sums_at(aligned(item.rescale + max_queries()));
+  std::fill_n(item.queries, size_t{item.block.rows} * group_ * padded_, 0.0f);
+  std::fill_n(item.rotation, Plan::kMaxBlock, UINT32_MAX);
+  return item;
 }
 
 void SpanAttentionOp::run(Worker& worker) const {
-  const std::vector<RowBlock>& blocks = worker.plan.blocks();
-  const uint32_t items = static_cast<uint32_t>(blocks.size()) * shape_.kv_heads;
-  worker.team.parallel(items, [&](uint32_t i) {
+  if (shares_pieces(worker.plan)) return share_pieces(worker);
+  const uint32_t blocks = static_cast<uint32_t>(worker.plan.blocks().size());
+  worker.team.parallel(blocks * shape_.kv_heads, [&](uint32_t i) {
     // The last rows of a prompt see most; they go first, so that no thread ends with one alone.
-    const RowBlock block = blocks[blocks.size() - 1 - i / shape_.kv_heads];
-    const size_t queries = size_t{block.rows} * group_;
-    Item item = {
-        .plan = worker.plan, .block = block, .kv_head = i % shape_.kv_heads, .tile = worker.local};
-    item.keys = item.tile + size_t{kTileSlots} * padded_;
-    item.queries = item.keys + size_t{kTileSlots} * padded_;
-    item.scores = item.queries + queries * padded_;
-    item.part = item.scores + queries * kTileSlots;
-    item.sum = item.part + queries * padded_;
-    item.rescale = item.sum + queries * padded_;
-    item.states = reinterpret_cast<SoftmaxState*>(item.rescale + queries);
-    start(item);
-    const Step& step = worker.plan.step();
-    const SequenceEntry& sequence = step.sequences[step.sequence_of[block.first]];
-    for (uint32_t s = 0; s < sequence.span_count; ++s) span(item, s, sequence.first_span + s);
-    finish(item);
+    const uint32_t block = blocks - 1 - i / shape_.kv_heads;
+    Item it = item(worker, block, i % shape_.kv_heads);
+    const uint32_t queries = it.block.rows * group_;
+    const Sums total = sums_at(it.piece.sum + sums_floats());
+    clear(total, queries);
+    for (const AttentionPiece& piece : worker.plan.pieces(block)) {
+      compute(it, piece, it.piece);
+      merge(total, it.piece, queries);
+    }
+    finish(it, total);
   });
 }
 
-void SpanAttentionOp::start(Item& item) const {
-  const uint32_t queries = item.block.rows * group_;
-  std::fill_n(item.queries, size_t{queries} * padded_, 0.0f);
-  std::fill_n(item.sum, size_t{queries} * padded_, 0.0f);
-  std::fill_n(item.states, queries, SoftmaxState{-INFINITY, 0.0f});
-  std::fill_n(item.rotation, Plan::kMaxBlock, UINT32_MAX);
+void SpanAttentionOp::share_pieces(Worker& worker) const {
+  const Plan& plan = worker.plan;
+  const uint32_t blocks = static_cast<uint32_t>(plan.blocks().size());
+  worker.team.parallel(plan.pieces_before(blocks) * shape_.kv_heads, [&](uint32_t i) {
+    const uint32_t index = i / shape_.kv_heads, kv_head = i % shape_.kv_heads;
+    uint32_t block = 0;
+    while (plan.pieces_before(block + 1) <= index) ++block;
+    const uint32_t first = plan.pieces_before(block);
+    const std::span<const AttentionPiece> pieces = plan.pieces(block);
+    const auto sums_of = [&](uint32_t piece) {
+      return sums_at(worker.shared +
+                     (size_t{first + piece} * shape_.kv_heads + kv_head) * sums_floats());
+    };
+    Item it = item(worker, block, kv_head);
+    compute(it, pieces[index - first], sums_of(index - first));
+    std::atomic<uint32_t>& done = plan.pieces_done(block, kv_head);
+    if (done.fetch_add(1, std::memory_order_acq_rel) + 1 < pieces.size()) return;
+    done.store(0, std::memory_order_relaxed);
+    const uint32_t queries = it.block.rows * group_;
+    clear(it.piece, queries);
+    for (uint32_t p = 0; p < pieces.size(); ++p) merge(it.piece, sums_of(p), queries);
+    finish(it, it.piece);
+  });
 }
 
-// `index`: of the span within its sequence.
-void SpanAttentionOp::span(Item& item, uint32_t index, uint32_t span) const {
-  const SpanEntry& entry = item.plan.step().spans[span];
+void SpanAttentionOp::clear(const Sums& sums, uint32_t queries) const {
+  std::fill_n(sums.states, queries, SoftmaxState{-INFINITY, 0.0f});
+  std::fill_n(sums.sum, size_t{queries} * padded_, 0.0f);
+}
+
+void SpanAttentionOp::merge(const Sums& total, const Sums& piece, uint32_t queries) const {
+  for (uint32_t i = 0; i < queries; ++i) {
+    kernels_.merge(total.states[i], total.sum + size_t{i} * padded_, piece.states[i],
+                   piece.sum + size_t{i} * padded_, padded_);
+  }
+}
+
+void SpanAttentionOp::compute(Item& item, const AttentionPiece& piece, const Sums& sums) const {
+  clear(sums, item.block.rows * group_);
+  const Step& step = item.plan.step();
+  const SequenceEntry& sequence = step.sequences[step.sequence_of[item.block.first]];
+  const uint32_t span = sequence.first_span + piece.span;
+  const SpanEntry& entry = step.spans[span];
   const StepRotations& rotations = item.plan.rotations(shape_.rope);
-  for (uint32_t first = 0; first < entry.slots; first += kTileSlots) {
-    const uint64_t wanted = see(item, entry, first);
-    if (wanted == 0) continue;
+  const uint32_t end = std::min(entry.slots, piece.first + Plan::kPieceSlots);
+  for (uint32_t first = piece.first; first < end; first += kTileSlots) {
+    if (!see(item, entry, first)) continue;
     for (uint32_t r = 0; r < item.block.rows; ++r) {
       const uint32_t row = item.block.first + r;
       turn(item, r,
            shape_.key_form == KeyForm::local
-               ? rotations.of_query_in_span[rotations.first_query[row] + index]
+               ? rotations.of_query_in_span[rotations.first_query[row] + piece.span]
                : rotations.of_query[row]);
     }
-    tile(item, span, first, wanted);
+    tile(item, span, first, sums);
   }
 }
 
-// Sets which of the 64 slots from `first` each row sees; returns the union.
-uint64_t SpanAttentionOp::see(Item& item, const SpanEntry& span, uint32_t first) const {
+// Sets which of the 64 slots from `first` each row sees; returns whether one sees any.
+bool SpanAttentionOp::see(Item& item, const SpanEntry& span, uint32_t first) const {
   const Step& step = item.plan.step();
   const uint32_t page_slots = item.plan.page_slots();
   const uint32_t slots = std::min(kTileSlots, span.slots - first);
@@ -172,7 +256,7 @@ uint64_t SpanAttentionOp::see(Item& item, const SpanEntry& span, uint32_t first)
     item.visible[r] = valid & seen;
     any |= item.visible[r];
   }
-  return any;
+  return any != 0;
 }
 
 // Makes the queries of a row those of a rotation.
@@ -189,85 +273,71 @@ void SpanAttentionOp::turn(Item& item, uint32_t row, uint32_t rotation) const {
   }
 }
 
-// Reads the `wanted` slots from `first` on; the others become zero.
-void SpanAttentionOp::read_tile(const Item& item, uint32_t span, uint32_t first, uint64_t wanted,
-                                bool values) const {
-  const Step& step = item.plan.step();
-  const std::vector<uint32_t>& table = step.page_tables[place_.group];
-  const SpanEntry& entry = step.spans[span];
-  const uint32_t page_slots = item.plan.page_slots();
-  const uint64_t head = head_bytes(type_, shape_.head_dim);
-  const uint64_t plane = (uint64_t{values} * shape_.kv_heads + item.kv_head) * page_slots * head;
-  const auto load = kernels_.load_head[static_cast<size_t>(type_)];
-  const bool rotate = shape_.key_form == KeyForm::unrotated && !values;
+// Scores of `queries` queries from `query` on with slots first .. first + count - 1.
+void SpanAttentionOp::score(const Item& item, uint32_t span, uint32_t first, uint32_t count,
+                            uint32_t query, uint32_t queries) const {
+  const SpanEntry& entry = item.plan.step().spans[span];
+  ScoreArgs args = {item.queries + size_t{query} * padded_,
+                    padded_,
+                    queries,
+                    shape_.head_dim,
+                    planes_.tile(item.plan, entry, first, count, item.kv_head, false, item.tile),
+                    item.scores + size_t{query} * kTileSlots};
+  if (shape_.key_form == KeyForm::local) return kernels_.score[type_](args);
+
+  float* keys = item.tile + planes_.scratch_floats();
+  kernels_.load_keys[type_](args.keys, shape_.head_dim, keys);
   const StepRotations& rotations = item.plan.rotations(shape_.rope);
-  const uint32_t count = static_cast<uint32_t>(std::bit_width(wanted));
-  float* to = item.tile;
-  for (uint32_t s = 0; s < kTileSlots && s < (count + kLanes - 1) / kLanes * kLanes;
-       ++s, to += padded_) {
-    uint32_t from = 0;
-    if (wanted >> s & 1) {
-      const uint32_t slot = first + s;
-      const uint32_t page = table[entry.first_entry + slot / page_slots];
-      load(pages_.page(place_.group, page) + place_.offset + plane + slot % page_slots * head,
-           shape_.head_dim, to);
-      if (rotate) {
-        const float* angles = rotations.set[rotations.of_slot[rotations.first_slot[span] + slot]];
-        kernels_.rotate(to, angles, angles + pairs_, pairs_, halves_);
-      }
-      from = shape_.head_dim;
+  for (uint32_t s = 0; s < count; ++s) {
+    const float* angles = rotations.set[rotations.of_slot[rotations.first_slot[span] + first + s]];
+    for (uint32_t i = 0; i < pairs_; ++i) {
+      const float c = angles[i], sine = angles[pairs_ + i];
+      float& a = keys[size_t{halves_ ? i : 2 * i} * kTileSlots + s];
+      float& b = keys[size_t{halves_ ? pairs_ + i : 2 * i + 1} * kTileSlots + s];
+      const float turned = a * c - b * sine;
+      b = a * sine + b * c;
+      a = turned;
     }
-    std::fill(to + from, to + padded_, 0.0f);
+  }
+  for (uint32_t g = 0; g < args.keys.groups; ++g) {
+    args.keys.planes[g] = reinterpret_cast<const uint8_t*>(keys);
+    args.keys.first[g] = g * kGroupSlots;
+  }
+  args.keys.plane_slots = kTileSlots;
+  kernels_.score[static_cast<size_t>(KvType::f32)](args);
+}
+
+void SpanAttentionOp::tile(Item& item, uint32_t span, uint32_t first, const Sums& sums) const {
+  const SpanEntry& entry = item.plan.step().spans[span];
+  // Runs of rows that see something of this tile; the others keep their state.
+  for (uint32_t begin = 0, end; begin < item.block.rows; begin = end) {
+    end = begin + 1;
+    if (item.visible[begin] == 0) continue;
+    uint64_t wanted = item.visible[begin];
+    while (end < item.block.rows && item.visible[end] != 0) wanted |= item.visible[end++];
+    const uint32_t count = static_cast<uint32_t>(std::bit_width(wanted));
+    const uint32_t slots = (count + kLanes - 1) / kLanes * kLanes;
+    const uint32_t query = begin * group_, queries = (end - begin) * group_;
+    score(item, span, first, count, query, queries);
+    for (uint32_t q = query; q < query + queries; ++q) {
+      item.rescale[q] = kernels_.softmax_tile(item.scores + size_t{q} * kTileSlots, slots,
+                                              item.visible[q / group_], sums.states[q]);
+    }
+    kernels_.weigh[type_](
+        {item.scores + size_t{query} * kTileSlots, item.rescale + query, queries, shape_.head_dim,
+         planes_.tile(item.plan, entry, first, count, item.kv_head, true, item.tile), wanted,
+         sums.sum + size_t{query} * padded_, padded_});
   }
 }
 
-void SpanAttentionOp::tile(Item& item, uint32_t span, uint32_t first, uint64_t wanted) const {
-  // Rows that see nothing of this tile at either end of the block are left out.
-  uint32_t begin = 0, end = item.block.rows;
-  while (item.visible[begin] == 0) ++begin;
-  while (item.visible[end - 1] == 0) --end;
-  const uint32_t queries = (end - begin) * group_;
-  const uint32_t count = static_cast<uint32_t>(std::bit_width(wanted));
-  const uint32_t slots = (count + kLanes - 1) / kLanes * kLanes;
-  float* scores = item.scores + size_t{begin} * group_ * kTileSlots;
-  float* q = item.queries + size_t{begin} * group_ * padded_;
-  float* part = item.part + size_t{begin} * group_ * padded_;
-
-  read_tile(item, span, first, wanted, false);
-  kernels_.transpose(item.tile, padded_, slots, padded_, item.keys);
-  kernels_.weigh(
-      {q, padded_, queries, item.keys, kTileSlots, shape_.head_dim, slots, scores, kTileSlots});
-  // Turns scores into weights; keeps what each sum so far must be multiplied by. Rows between the
-  // ends that see nothing get weight 0 and keep their state.
-  for (uint32_t i = 0; i < queries; ++i) {
-    const uint32_t query = begin * group_ + i;
-    const uint64_t visible = item.visible[query / group_];
-    float* s = item.scores + size_t{query} * kTileSlots;
-    if (visible != 0) {
-      item.rescale[query] = kernels_.softmax_tile(s, slots, visible, item.states[query]);
-    } else {
-      std::fill_n(s, slots, 0.0f);
-    }
-  }
-
-  read_tile(item, span, first, wanted, true);
-  kernels_.weigh({scores, kTileSlots, queries, item.tile, padded_, count, padded_, part, padded_});
-  for (uint32_t i = 0; i < queries; ++i) {
-    const uint32_t query = begin * group_ + i;
-    if (item.visible[query / group_] == 0) continue;
-    kernels_.merge(item.sum + size_t{query} * padded_, item.part + size_t{query} * padded_,
-                   item.rescale[query], padded_);
-  }
-}
-
-void SpanAttentionOp::finish(Item& item) const {
+void SpanAttentionOp::finish(const Item& item, const Sums& total) const {
   for (uint32_t r = 0; r < item.block.rows; ++r) {
     float* out = out_.row(item.block.first + r) + size_t{item.kv_head} * group_ * shape_.head_dim;
     for (uint32_t g = 0; g < group_; ++g, out += shape_.head_dim) {
       const size_t query = size_t{r} * group_ + g;
-      const float* sum = item.sum + query * padded_;
+      const float* sum = total.sum + query * padded_;
       // The largest weight is 1, so the sum is 0 only where no slot was visible.
-      const float inverse = item.states[query].sum > 0 ? 1.0f / item.states[query].sum : 0.0f;
+      const float inverse = total.states[query].sum > 0 ? 1.0f / total.states[query].sum : 0.0f;
       for (uint32_t d = 0; d < shape_.head_dim; ++d) out[d] = sum[d] * inverse;
     }
   }

@@ -31,7 +31,9 @@ TEST_P(CpuKernels, EveryHalfIsReadExactly) {
   std::vector<uint16_t> halves(1 << 16);
   for (uint32_t i = 0; i < halves.size(); ++i) halves[i] = static_cast<uint16_t>(i);
   std::vector<float> floats(halves.size());
-  kernels->load_head[1](reinterpret_cast<const uint8_t*>(halves.data()), 1 << 16, floats.data());
+  const auto* plane = reinterpret_cast<const uint8_t*>(halves.data());  // [1024][64]
+  kernels->load_keys[1]({{plane, plane, plane, plane}, {0, 16, 32, 48}, 64, 4}, 1024,
+                        floats.data());
   for (uint32_t i = 0; i < halves.size(); ++i) {
     const float want = test::half_to_float(halves[i]);
     if (std::isnan(want)) {
@@ -57,8 +59,8 @@ TEST_P(CpuKernels, HalvesAreRoundedToNearestEvenAndSaturate) {
     floats.push_back((a + test::half_to_float(static_cast<uint16_t>(h + 1))) / 2);
   }
   std::vector<uint16_t> halves(floats.size());
-  kernels->store_head[1](floats.data(), static_cast<uint32_t>(floats.size()),
-                         reinterpret_cast<uint8_t*>(halves.data()));
+  kernels->store_value[1](floats.data(), static_cast<uint32_t>(floats.size()),
+                          reinterpret_cast<uint8_t*>(halves.data()), 1, 0);
   for (size_t i = 0; i < floats.size(); ++i) {
     if (std::isnan(floats[i])) {
       EXPECT_TRUE(std::isnan(test::half_to_float(halves[i])));

@@ -20,11 +20,21 @@ TESSERA_INLINE Bytes load_bytes(const uint8_t* from) {
 
 #if defined(__AVX512F__)
 
+TESSERA_INLINE Lanes signed_to_floats(Bytes b) {
+  return {{(Vec)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32((__m128i)b))}};
+}
+
 TESSERA_INLINE Lanes to_floats(Bytes b) {
   return {{(Vec)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32((__m128i)b))}};
 }
 
 #elif defined(__AVX2__)
+
+TESSERA_INLINE Lanes signed_to_floats(Bytes b) {
+  const __m128i low = (__m128i)b;
+  return {{(Vec)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(low)),
+           (Vec)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(low, 8)))}};
+}
 
 TESSERA_INLINE Lanes to_floats(Bytes b) {
   const __m128i low = (__m128i)b;
@@ -52,6 +62,12 @@ TESSERA_INLINE Lanes to_floats(Bytes b) {
         (IntVec)__builtin_shufflevector(p, none, 4, 12, 5, 13, 6, 14, 7, 15), Vec);
   };
   return {{first(low), second(low), first(high), second(high)}};
+}
+
+TESSERA_INLINE Lanes signed_to_floats(Bytes b) {
+  Lanes out = to_floats(b ^ 0x80);
+  for (uint32_t p = 0; p < kParts; ++p) out.part[p] -= splat(128.0f);
+  return out;
 }
 
 #endif

@@ -39,6 +39,21 @@ TESSERA_INLINE void floats_to_halves(const float* in, uint8_t* out) {
   __builtin_memcpy(out, &h, sizeof h);
 }
 
+#if defined(__AVX512F__)
+// Sixteen values.
+TESSERA_INLINE Lanes halves_to_lanes(const uint8_t* in) {
+  __m256i h;
+  __builtin_memcpy(&h, in, sizeof h);
+  return {{(Vec)_mm512_cvtph_ps(h)}};
+}
+#else
+TESSERA_INLINE Lanes halves_to_lanes(const uint8_t* in) {
+  __m128i h[2];
+  __builtin_memcpy(h, in, sizeof h);
+  return {{(Vec)_mm256_cvtph_ps(h[0]), (Vec)_mm256_cvtph_ps(h[1])}};
+}
+#endif
+
 #else
 
 // The 15 bits below the sign, moved to float's place, are the value times 2^-112, subnormal or not.
@@ -76,6 +91,15 @@ TESSERA_INLINE void floats_to_halves(const float* in, uint8_t* out) {
   uint16_t h[8];
   for (uint32_t i = 0; i < 8; ++i) h[i] = float_to_half(in[i]);
   __builtin_memcpy(out, h, sizeof h);
+}
+
+TESSERA_INLINE Lanes halves_to_lanes(const uint8_t* in) {
+  float f[kLanes];
+  halves_to_floats(in, f);
+  halves_to_floats(in + 16, f + 8);
+  Lanes out;
+  __builtin_memcpy(&out, f, sizeof out);
+  return out;
 }
 
 #endif

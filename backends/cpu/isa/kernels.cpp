@@ -19,10 +19,13 @@ const Kernels& table() {
     k.silu_multiply = silu_multiply;
     k.rotate = rotate;
     k.sum_exp = sum_exp;
-    for (uint32_t i = 0; i < 3; ++i) k.store_head[i] = kStoreHead[i];
-    for (uint32_t i = 0; i < 3; ++i) k.load_head[i] = kLoadHead[i];
-    k.transpose = transpose;
-    k.weigh = weigh;
+    for (uint32_t i = 0; i < 3; ++i) {
+      k.store_key[i] = kStoreKey[i];
+      k.store_value[i] = kStoreValue[i];
+      k.load_keys[i] = kLoadKeys[i];
+      k.score[i] = kScore[i];
+      k.weigh[i] = kWeigh[i];
+    }
     k.softmax_tile = softmax_tile;
     k.merge = merge;
     return k;

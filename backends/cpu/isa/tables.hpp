@@ -13,14 +13,16 @@ void silu_multiply(const float* gate, const float* up, uint32_t count, float* ou
 void rotate(float* head, const float* c, const float* s, uint32_t pairs, bool halves);
 double sum_exp(const float* x, uint32_t count, float max);
 
-void transpose(const float* tile, size_t tile_stride, uint32_t slots, uint32_t dims, float* out);
-void weigh(const WeighArgs& args);
 float softmax_tile(float* scores, uint32_t slots, uint64_t visible, SoftmaxState& state);
-void merge(float* sum, const float* part, float scale, uint32_t count);
+void merge(SoftmaxState& total, float* total_sum, const SoftmaxState& part, const float* sum,
+           uint32_t count);
 
 // In the order of DType and of KvType.
 extern const Kernels::Dequantise kDequantise[11];
-extern const Kernels::StoreHead kStoreHead[3];
-extern const Kernels::LoadHead kLoadHead[3];
+extern const Kernels::StoreHead kStoreKey[3];
+extern const Kernels::StoreHead kStoreValue[3];
+extern void (*const kLoadKeys[3])(const KvTile&, uint32_t, float*);
+extern void (*const kScore[3])(const ScoreArgs&);
+extern void (*const kWeigh[3])(const WeighArgs&);
 
 }  // namespace tessera::cpu::TESSERA_ISA
