@@ -5,8 +5,10 @@
 //   1. The order in which an output is reduced over K does not depend on how many rows are computed
 //      with it, nor on the number of threads.
 //   2. Attention forms (max, sum, accumulator) partials over tiles of 64 slots counted from each
-//      span's start and merges them in span order. A slot that the mask hides or the position test
-//      excludes contributes nothing; a tile without a visible slot leaves the state untouched.
+//      span's start and merges them in span order, in a grouping that depends on nothing but the
+//      span (the CPU: tiles in pieces of 512 slots, then pieces). A slot that the mask hides or the
+//      position test excludes contributes nothing; a tile without a visible slot leaves the state
+//      untouched.
 //   3. Pages start zeroed, so a slot never holds a NaN that nobody stored.
 //   So on the CPU a row has the same bits alone or batched, with any thread count or prefill
 //   slicing. Page size and span boundaries change rounding only.
