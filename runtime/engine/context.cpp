@@ -7,7 +7,7 @@
 namespace tessera::engine {
 namespace {
 
-constexpr uint32_t kDefaultStepTokens = 64;
+constexpr uint32_t kMostStepTokens = 256;
 
 uint32_t core_count() {
   return std::max(1u, std::thread::hardware_concurrency());
@@ -24,7 +24,8 @@ Context::Context(std::shared_ptr<const model::Model> model, const ContextOptions
                                        ", must be at most the model's context length " +
                                        std::to_string(h.context_length));
   }
-  max_rows_ = options.max_step_tokens ? options.max_step_tokens : kDefaultStepTokens;
+  pace_ = options.max_step_tokens ? StepPace(options.max_step_tokens)
+                                  : StepPace::adaptive(kMostStepTokens);
   KvLayout layout;
   layout.type = options.kv_type;
   layout.page_slots = options.page_size;
@@ -33,7 +34,7 @@ Context::Context(std::shared_ptr<const model::Model> model, const ContextOptions
   make_base(options);
   const Graph graph = model_->architecture().build_graph({options.key_form});
   ProgramOptions program_options;
-  program_options.max_rows = max_rows_;
+  program_options.max_rows = pace_.most();
   program_options.threads = options.threads ? options.threads : core_count();
   program_ = model_->backend().compile(graph, pool_->memory(), program_options);
   try {

@@ -15,6 +15,7 @@
 #include "backends/backend.hpp"
 #include "runtime/engine/session_state.hpp"
 #include "runtime/engine/step_builder.hpp"
+#include "runtime/engine/step_pace.hpp"
 #include "runtime/kv/canonical_store.hpp"
 #include "runtime/kv/page_pool.hpp"
 #include "runtime/kv/prefix_cache.hpp"
@@ -213,7 +214,7 @@ class Context {
 
   const std::shared_ptr<const model::Model> model_;
   uint32_t max_session_tokens_;
-  uint32_t max_rows_;
+  StepPace pace_{1};
   std::function<void(const std::string&)> log_error_;
 
   std::mutex lock_;

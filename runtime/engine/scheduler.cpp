@@ -106,13 +106,14 @@ uint32_t Context::plan_rows(const SessionState& session, uint32_t budget,
 std::vector<Context::Participant> Context::choose() noexcept {
   std::vector<Participant> chosen;
   const uint64_t turn = next_turn_++;
-  const uint32_t half = static_cast<uint32_t>((max_rows_ + turn % 2) / 2);
+  const uint32_t most = pace_.rows();
+  const uint32_t half = static_cast<uint32_t>((most + turn % 2) / 2);
   const bool prompts = std::ranges::any_of(
       active_, [](const SessionRef& session) { return session->task && !session->task->decoding; });
-  choose_from(true, prompts ? max_rows_ - half : max_rows_, turn / 2, chosen);
+  choose_from(true, prompts ? most - half : most, turn / 2, chosen);
   if (prompts) {
-    choose_from(false, max_rows_, turn / 2, chosen);
-    choose_from(true, max_rows_, turn / 2, chosen);
+    choose_from(false, most, turn / 2, chosen);
+    choose_from(true, most, turn / 2, chosen);
   }
   add_drafts(chosen, turn);
   return chosen;
@@ -120,7 +121,7 @@ std::vector<Context::Participant> Context::choose() noexcept {
 
 // Drafts take only rows that nobody else wants, in even shares; another session is first each time.
 void Context::add_drafts(std::vector<Participant>& chosen, uint64_t turn) noexcept {
-  uint64_t left = max_rows_;
+  uint64_t left = pace_.rows();
   for (const Participant& p : chosen) left -= p.row_count;
   const auto wants = [](const Participant& p) {
     return p.session->task->decoding && p.session->task->lookup;
@@ -279,9 +280,11 @@ void Context::compute(std::unique_lock<std::mutex>& guard, const Step& step, Ste
     explicit Unlocked(std::unique_lock<std::mutex>& g) : guard(g) { guard.unlock(); }
     ~Unlocked() { guard.lock(); }
   } unlocked(guard);
+  const Clock::time_point begun = Clock::now();
   program_->plan(step);
   program_->submit();
   program_->wait(result);
+  pace_.note(step.rows(), Clock::now() - begun);
 }
 
 void Context::apply(std::vector<Participant>& participants, StepResult& result) noexcept {
