@@ -16,7 +16,7 @@ struct Isa {
   const Kernels& (*kernels)();
 };
 
-// All variants in this build (isa_x86.cpp or isa_generic.cpp). Any thread.
+// All variants in this build (isa_x86.cpp, isa_arm.cpp or isa_generic.cpp). Any thread.
 std::span<const Isa> isas();
 
 // Kernels of the fastest variant that is supported here. Any thread.
