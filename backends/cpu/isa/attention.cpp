@@ -81,7 +81,7 @@ TESSERA_INLINE void score_queries(const ScoreArgs& args, uint32_t query) {
   for (; group < args.keys.groups; ++group) score_block<T, Q, 1>(args, query, group);
 }
 
-// f(integral_constant Q, first query) over all queries, in as large blocks as there are.
+// Calls f<Q>(first query) over all queries, in as large blocks as there are.
 template <class F>
 TESSERA_INLINE void in_blocks(uint32_t queries, F&& f) {
   uint32_t i = 0;

@@ -5,8 +5,8 @@
                [--oracle float32] [--texts N]
 
 The texts are the token ids of the golden file, whose numbers are not used. Fails where the largest
-error exceeds 1e-3, or the likeliest token differs at a position where the oracle is not in doubt; then
-the same with fast math and F16 KV, where the mean KL over all positions must not exceed 0.004.
+error exceeds 1e-3, or the likeliest token differs at a position where the oracle is not in doubt;
+then the same with fast math and F16 KV, where the mean KL over all positions must not exceed 0.004.
 """
 
 import argparse
