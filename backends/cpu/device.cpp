@@ -4,6 +4,7 @@
 #include <fstream>
 #include <string>
 
+#include "backends/cpu/arena.hpp"
 #include "backends/cpu/cpu.hpp"
 #include "backends/cpu/isa.hpp"
 #include "backends/cpu/pages.hpp"
@@ -63,7 +64,7 @@ class CpuBackend final : public Backend {
   const DeviceInfo& device() const override { return device_; }
 
   std::unique_ptr<Weight> load_weight(const WeightDesc& desc, const WeightReader& reader) override {
-    return std::make_unique<CpuWeight>(desc, reader, math_);
+    return std::make_unique<CpuWeight>(desc, reader, math_, arena_);
   }
 
   uint64_t page_bytes(const KvLayout& layout, uint32_t group) const override {
@@ -91,6 +92,7 @@ class CpuBackend final : public Backend {
  private:
   const Kernels& kernels_;
   const MathMode math_;
+  Arena arena_;
   const DeviceInfo device_;
 };
 

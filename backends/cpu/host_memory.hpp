@@ -1,4 +1,5 @@
-// Zeroed anonymous memory that the system commits page by page as it is touched.
+// Zeroed anonymous memory that the system commits page by page as it is touched; huge pages from
+// 2 MiB on.
 #pragma once
 
 #include <cstddef>

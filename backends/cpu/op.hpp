@@ -21,7 +21,7 @@ namespace tessera::cpu {
 // One thread's view of a step.
 struct Worker {
   const Plan& plan;
-  Team& team;
+  Member team;
   std::vector<LogitsResult>& results;  // sized by the plan
   float* shared;                       // scratch of all threads, for the op that runs
   float* local;                        // scratch of this thread
@@ -30,7 +30,7 @@ struct Worker {
 class CompiledOp {
  public:
   virtual ~CompiledOp() = default;
-  // Called by every thread of the team; its last act is a Team::parallel. Does not throw.
+  // Called by every thread of the team; its last act is a Member::parallel. Does not throw.
   virtual void run(Worker& worker) const = 0;
   // Floats of shared scratch that a step needs, where that depends on the step.
   virtual uint64_t shared_floats(const Plan&) const { return 0; }

@@ -40,6 +40,7 @@ CpuProgram::CpuProgram(const Graph& graph, CpuPages& pages, const Kernels& kerne
                        const ProgramOptions& options)
     : pages_(pages),
       threads_(checked(graph, options).threads),
+      team_(threads_),
       vocabulary_(graph.vocabulary),
       values_(graph, options.max_rows) {
   Compiler compiler(graph, values_, pages, kernels, options);
@@ -86,22 +87,15 @@ void CpuProgram::submit() {
   if (state_ != State::planned) {
     fail(Status::internal, "Program::submit called without a planned step");
   }
-  struct Job {
-    CpuProgram* program;
-    Team team;
-  } job = {this, Team(threads_)};
   pages_.pool().run(
       threads_,
-      [](void* context, uint32_t thread) {
-        Job& j = *static_cast<Job*>(context);
-        j.program->compute(thread, j.team);
-      },
-      &job);
+      [](void* program, uint32_t thread) { static_cast<CpuProgram*>(program)->compute(thread); },
+      this);
   state_ = State::submitted;
 }
 
-void CpuProgram::compute(uint32_t thread, Team& team) {
-  Worker worker = {*plan_, team, results_, shared_.floats(), local_[thread].floats()};
+void CpuProgram::compute(uint32_t thread) {
+  Worker worker = {*plan_, {team_, thread}, results_, shared_.floats(), local_[thread].floats()};
   for (const std::unique_ptr<CompiledOp>& op : ops_) op->run(worker);
 }
 

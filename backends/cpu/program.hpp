@@ -21,12 +21,13 @@ class CpuProgram final : public Program {
   void wait(StepResult& result) override;
 
  private:
-  void compute(uint32_t thread, Team& team);
+  void compute(uint32_t thread);
 
   enum class State { idle, planned, submitted };
 
   CpuPages& pages_;
   uint32_t threads_;
+  Team team_;
   uint32_t vocabulary_;
   Values values_;
   std::vector<std::unique_ptr<CompiledOp>> ops_;

@@ -38,7 +38,7 @@ void Team::meet() {
     return;
   }
   arrived_.store(0, std::memory_order_relaxed);
-  next_.store(0, std::memory_order_relaxed);
+  for (Share& share : shares_) share.taken.store(0, std::memory_order_relaxed);
   phase_.store(phase + 1, std::memory_order_release);
   if (threads_ > 1) phase_.notify_all();
 }

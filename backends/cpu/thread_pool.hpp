@@ -5,35 +5,62 @@
 #include <atomic>
 #include <cstdint>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace tessera::cpu {
 
-// The threads of one step and where they meet. Waiting threads spin for some tens of microseconds
-// and then sleep.
+// The threads of one step, what they take and where they meet. Waiting threads spin for some tens
+// of microseconds and then sleep.
 class Team {
  public:
-  explicit Team(uint32_t threads) : threads_(threads) {}
+  explicit Team(uint32_t threads) : threads_(threads), shares_(threads) {}
 
   // Calls work(i) for every i < count, spread over the threads, and returns when all are done.
-  // Every thread of the team makes the same sequence of calls. `work` must not throw.
+  // Every thread of the team makes the same sequence of calls, each with its own number below
+  // `threads`. `work` must not throw.
+  //
+  // Each thread has a run of neighbouring items, so that what it reads is one stream; who is done
+  // helps the others.
   template <class Work>
-  void parallel(uint32_t count, Work&& work) {
-    for (;;) {
-      const uint32_t i = next_.fetch_add(1, std::memory_order_relaxed);
-      if (i >= count) break;
-      work(i);
+  void parallel(uint32_t thread, uint32_t count, Work&& work) {
+    for (uint32_t n = 0, share = thread; n < threads_; ++n) {
+      const uint32_t first = begin(share, count), items = begin(share + 1, count) - first;
+      for (;;) {
+        const uint32_t i = shares_[share].taken.fetch_add(1, std::memory_order_relaxed);
+        if (i >= items) break;
+        work(first + i);
+      }
+      share = share + 1 < threads_ ? share + 1 : 0;
     }
     meet();
   }
 
  private:
+  struct alignas(64) Share {
+    std::atomic<uint32_t> taken{0};  // items, and vain tries to take one
+  };
+
+  uint32_t begin(uint32_t share, uint32_t count) const {
+    return static_cast<uint32_t>(uint64_t{count} * share / threads_);
+  }
   void meet();
 
   const uint32_t threads_;
-  alignas(64) std::atomic<uint32_t> next_{0};     // item of the current phase to take
+  std::vector<Share> shares_;
   alignas(64) std::atomic<uint32_t> arrived_{0};  // threads at the barrier
   alignas(64) std::atomic<uint32_t> phase_{0};    // phases completed
+};
+
+// One thread of a team.
+struct Member {
+  Team& team;
+  uint32_t thread;
+
+  template <class Work>
+  void parallel(uint32_t count, Work&& work) const {
+    team.parallel(thread, count, std::forward<Work>(work));
+  }
 };
 
 // Workers that sleep between steps. One run at a time.

@@ -26,7 +26,8 @@ uint64_t checked_size(const WeightDesc& desc) {
 
 }  // namespace
 
-CpuWeight::CpuWeight(const WeightDesc& desc, const WeightReader& reader, MathMode math)
+CpuWeight::CpuWeight(const WeightDesc& desc, const WeightReader& reader, MathMode math,
+                     Arena& arena)
     : Weight(desc), row_bytes_(0) {
   const std::string what = "weight '" + desc.name + "'";
   const uint64_t bytes = checked_size(desc);
@@ -37,17 +38,17 @@ CpuWeight::CpuWeight(const WeightDesc& desc, const WeightReader& reader, MathMod
   if (packing_) {
     group_bytes_ = uint64_t{desc.columns} / kBlock * packed_block_bytes(*packing_);
     const uint64_t groups = (uint64_t{desc.rows} + kGroupOutputs - 1) / kGroupOutputs;
-    memory_ = HostMemory(checked_multiply(groups, group_bytes_, what), what);
+    memory_ = arena.allocate(checked_multiply(groups, group_bytes_, what), what);
     read_packed(reader);
   } else {
-    memory_ = HostMemory(bytes, what);
+    memory_ = arena.allocate(bytes, what);
     read(reader);
   }
 }
 
 void CpuWeight::read(const WeightReader& reader) {
-  for (uint64_t offset = 0; offset < memory_.size(); offset += kSlice) {
-    reader(offset, memory_.data() + offset, std::min(kSlice, memory_.size() - offset));
+  for (uint64_t offset = 0; offset < memory_.bytes; offset += kSlice) {
+    reader(offset, memory_.data + offset, std::min(kSlice, memory_.bytes - offset));
   }
 }
 
@@ -55,7 +56,7 @@ void CpuWeight::read_packed(const WeightReader& reader) {
   const uint64_t group_rows_bytes = kGroupOutputs * row_bytes_;
   const uint64_t groups_a_slice = std::max<uint64_t>(1, kSlice / group_rows_bytes);
   const HostMemory slice(groups_a_slice * group_rows_bytes, "weight '" + desc().name + "'");
-  uint8_t* out = memory_.data();
+  uint8_t* out = memory_.data;
   for (uint64_t row = 0; row < desc().rows; row += groups_a_slice * kGroupOutputs) {
     const uint64_t rows = std::min(groups_a_slice * kGroupOutputs, desc().rows - row);
     reader(row * row_bytes_, slice.data(), rows * row_bytes_);
@@ -71,7 +72,7 @@ void CpuWeight::dequantise_row(const Kernels& kernels, uint32_t index, float* ou
   if (packing_) {
     unpack_row(*packing_, group(index / kGroupOutputs), index % kGroupOutputs, desc().columns, out);
   } else {
-    kernels.dequantise[static_cast<size_t>(desc().type)](memory_.data() + index * row_bytes_,
+    kernels.dequantise[static_cast<size_t>(desc().type)](memory_.data + index * row_bytes_,
                                                          desc().columns, out);
   }
 }

@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "backends/backend.hpp"
-#include "backends/cpu/host_memory.hpp"
+#include "backends/cpu/arena.hpp"
 #include "backends/cpu/kernels.hpp"
 #include "backends/cpu/packing.hpp"
 
@@ -15,14 +15,14 @@ class CpuWeight final : public Weight {
  public:
   // Reads the weight in slices. Fast math packs weights of matmuls whose type can be packed. Throws
   // invalid_argument where the shape is wrong, out_of_host_memory, and what the reader throws.
-  CpuWeight(const WeightDesc& desc, const WeightReader& reader, MathMode math);
+  CpuWeight(const WeightDesc& desc, const WeightReader& reader, MathMode math, Arena& arena);
 
-  uint64_t device_bytes() const override { return memory_.size(); }
+  uint64_t device_bytes() const override { return memory_.bytes; }
 
   // None: blocks as in the file.
   std::optional<Packing> packing() const { return packing_; }
   // Packed: outputs 16 * index .. 16 * index + 15.
-  const uint8_t* group(uint32_t index) const { return memory_.data() + index * group_bytes_; }
+  const uint8_t* group(uint32_t index) const { return memory_.data + index * group_bytes_; }
 
   // Values of one row: desc().columns floats. Exact, but for K-quants that are packed.
   void dequantise_row(const Kernels& kernels, uint32_t index, float* out) const;
@@ -32,7 +32,7 @@ class CpuWeight final : public Weight {
   void read_packed(const WeightReader& reader);
 
   std::optional<Packing> packing_;
-  HostMemory memory_;
+  Arena::Slice memory_;
   uint64_t row_bytes_;        // of the file's blocks
   uint64_t group_bytes_ = 0;  // packed
 };

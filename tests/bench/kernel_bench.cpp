@@ -32,7 +32,8 @@ std::unique_ptr<Weight> random_weight(Backend* backend, DType type, uint32_t row
     }
   };
   if (backend) return backend->load_weight(desc, reader);
-  return std::make_unique<cpu::CpuWeight>(desc, reader, MathMode::fast);
+  static cpu::Arena arena;
+  return std::make_unique<cpu::CpuWeight>(desc, reader, MathMode::fast, arena);
 }
 
 void rates(benchmark::State& state, double macs, double bytes) {

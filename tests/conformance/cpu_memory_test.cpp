@@ -1,9 +1,12 @@
 // The CPU backend's memory: values that share buffers, lazy commitment, sizes that overflow.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <fstream>
 
+#include "backends/cpu/arena.hpp"
 #include "backends/cpu/host_memory.hpp"
 #include "backends/cpu/pages.hpp"
 #include "backends/cpu/rope.hpp"
@@ -48,6 +51,44 @@ TEST(CpuMemory, WhatDoesNotFitIsAnError) {
               const KvLayout layout = {KvType::f32, 64, {{{0}, 1 << 10, 1 << 20, 0}}};
               CpuPages(layout, std::vector<uint32_t>{UINT32_MAX});
             }),
+            Status::out_of_host_memory);
+}
+
+TEST(CpuMemory, AnArenaGivesSlicesThatOutliveIt) {
+  std::vector<Arena::Slice> slices;
+  {
+    Arena arena;
+    for (uint32_t i = 0; i < 100; ++i) {
+      // Small ones share a region; the 40 MiB one has its own.
+      const uint64_t bytes = i == 50 ? uint64_t{40} << 20 : 1000 * (i + 1) + 7;
+      slices.push_back(arena.allocate(bytes, "test"));
+      const Arena::Slice& slice = slices.back();
+      ASSERT_EQ(reinterpret_cast<uintptr_t>(slice.data) % 64, 0u);
+      ASSERT_EQ(slice.bytes, bytes);
+      ASSERT_EQ(std::count(slice.data, slice.data + bytes, 0), static_cast<int64_t>(bytes));
+      std::memset(slice.data, static_cast<int>(i + 1), bytes);
+    }
+    EXPECT_EQ(slices[0].region, slices[49].region);
+    EXPECT_NE(slices[0].region, slices[50].region);
+  }
+  for (uint32_t i = 0; i < 100; ++i) {
+    const Arena::Slice& slice = slices[i];
+    ASSERT_EQ(std::count(slice.data, slice.data + slice.bytes, i + 1),
+              static_cast<int64_t>(slice.bytes));
+  }
+}
+
+TEST(CpuMemory, AnArenaLetsGoOfWhatNobodyHas) {
+  Arena arena;
+  const uint64_t before = resident();
+  {
+    const Arena::Slice slice = arena.allocate(24 << 20, "test");
+    std::memset(slice.data, 1, slice.bytes);
+    EXPECT_GT(resident(), before + (20 << 20));
+  }
+  EXPECT_LT(resident(), before + (4 << 20));
+  EXPECT_EQ(arena.allocate(100, "test").data[0], 0);
+  EXPECT_EQ(status_of([] { Arena().allocate(UINT64_MAX - 10, "test"); }),
             Status::out_of_host_memory);
 }
 

@@ -18,11 +18,12 @@ struct Job {
 };
 
 // The second phase reads what other threads wrote in the first.
-void two_phases(void* context, uint32_t) {
+void two_phases(void* context, uint32_t thread) {
   Job& job = *static_cast<Job*>(context);
-  job.team.parallel(1000, [&](uint32_t i) { job.first[i] += i + 1; });
-  job.team.parallel(1000, [&](uint32_t i) { job.second[i] += job.first[999 - i]; });
-  job.team.parallel(0, [](uint32_t) {});
+  const Member member = {job.team, thread};
+  member.parallel(1000, [&](uint32_t i) { job.first[i] += i + 1; });
+  member.parallel(1000, [&](uint32_t i) { job.second[i] += job.first[999 - i]; });
+  member.parallel(0, [](uint32_t) {});
 }
 
 TEST(ThreadPool, EveryItemOnceInEveryPhase) {
