@@ -10,9 +10,10 @@ namespace tessera::engine {
 
 class StepPace {
  public:
-  static constexpr double kTarget = 0.025;  // seconds a step
-  static constexpr uint32_t kFewest = 8;    // rows: fewer would only read the weights more often
+  static constexpr double kTarget = 0.03;  // seconds a step
+  static constexpr uint32_t kFewest = 8;   // rows: fewer would only read the weights more often
   static constexpr uint32_t kFirst = 32;
+  static constexpr uint32_t kWhole = 16;  // kernels compute so many rows at a time
 
   // A fixed number of rows a step.
   explicit StepPace(uint32_t rows) : rows_(rows), most_(rows) {}
@@ -25,7 +26,7 @@ class StepPace {
   }
 
   uint32_t most() const { return most_; }
-  uint32_t rows() const { return rows_; }
+  uint32_t rows() const { return fewest_ == 0 || rows_ < kWhole ? rows_ : rows_ / kWhole * kWhole; }
 
   // A step of `rows` rows took this long. Small steps say little: they read the weights for few
   // rows. One slow step (the processor was elsewhere) halves the next at most.
