@@ -131,6 +131,11 @@ class Program {
   virtual void submit() = 0;
   // Blocks until the step is done and fills `result`.
   virtual void wait(StepResult& result) = 0;
+
+  // Whether `stop` has an effect.
+  virtual bool stoppable() const { return false; }
+  // Asks the step that is under way, or else the next, to end early. From any thread.
+  virtual void stop() noexcept {}
 };
 
 struct BackendOptions {

@@ -80,6 +80,7 @@ struct LogitsResult {
 
 struct StepResult {
   std::vector<LogitsResult> logits;  // of Step::logits
+  bool stopped = false;  // by Program::stop: no logits, and the slots of its rows hold anything
 };
 
 }  // namespace tessera

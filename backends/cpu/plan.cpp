@@ -63,6 +63,8 @@ void Plan::split_spans() {
     pieces_done_ = std::make_unique<std::atomic<uint32_t>[]>(counters);
     pieces_done_size_ = counters;
   }
+  // A stopped step leaves some behind.
+  for (size_t i = 0; i < counters; ++i) pieces_done_[i].store(0, std::memory_order_relaxed);
 }
 
 std::span<const AttentionPiece> Plan::pieces(uint32_t block) const {

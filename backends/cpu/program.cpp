@@ -103,8 +103,11 @@ void CpuProgram::wait(StepResult& result) {
   if (state_ != State::submitted) {
     fail(Status::internal, "Program::wait called without a submitted step");
   }
+  result.stopped = team_.stopped();
+  team_.resume();
   result.logits = std::move(results_);
   results_.clear();
+  if (result.stopped) result.logits.clear();
   state_ = State::idle;
 }
 

@@ -19,6 +19,8 @@ class CpuProgram final : public Program {
   // Computes the step on this thread and the pool's.
   void submit() override;
   void wait(StepResult& result) override;
+  bool stoppable() const override { return true; }
+  void stop() noexcept override { team_.stop(); }
 
  private:
   void compute(uint32_t thread);

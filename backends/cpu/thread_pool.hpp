@@ -21,12 +21,12 @@ class Team {
   // `threads`. `work` must not throw.
   //
   // Each thread has a run of neighbouring items, so that what it reads is one stream; who is done
-  // helps the others.
+  // helps the others. After `stop` items are left out.
   template <class Work>
   void parallel(uint32_t thread, uint32_t count, Work&& work) {
     for (uint32_t n = 0, share = thread; n < threads_; ++n) {
       const uint32_t first = begin(share, count), items = begin(share + 1, count) - first;
-      for (;;) {
+      while (!stopped()) {
         const uint32_t i = shares_[share].taken.fetch_add(1, std::memory_order_relaxed);
         if (i >= items) break;
         work(first + i);
@@ -35,6 +35,11 @@ class Team {
     }
     meet();
   }
+
+  // From any thread; `resume` from none of the team.
+  void stop() { stopped_.store(true, std::memory_order_relaxed); }
+  void resume() { stopped_.store(false, std::memory_order_relaxed); }
+  bool stopped() const { return stopped_.load(std::memory_order_relaxed); }
 
  private:
   struct alignas(64) Share {
@@ -48,6 +53,7 @@ class Team {
 
   const uint32_t threads_;
   std::vector<Share> shares_;
+  std::atomic<bool> stopped_{false};
   alignas(64) std::atomic<uint32_t> arrived_{0};  // threads at the barrier
   alignas(64) std::atomic<uint32_t> phase_{0};    // phases completed
 };

@@ -149,8 +149,8 @@ void fields(A& a, Is<LogitsResult> auto& v) {
 }
 template <class A>
 void fields(A& a, Is<StepResult> auto& v) {
-  auto& [logits] = v;
-  a(logits);
+  auto& [logits, stopped] = v;
+  a(logits, stopped);
 }
 
 }  // namespace tessera::remote

@@ -55,10 +55,14 @@ void Context::release_reservation(SessionState& session) noexcept {
   session.reserved = 0;
 }
 
-// Gives back the blocks behind the last token with KV: those that a draft took and never filled.
+// Gives back the blocks behind the last token with KV: those that a draft or a stopped step took
+// and never filled.
 void Context::release_unused(SessionState& session) noexcept {
-  kv::Span& span = session.segments.back().span;
-  span.shrink(pool_->blocks_for(span.slots), span.slots);
+  for (Segment& segment : session.segments) {
+    if (!segment.computed_here()) continue;
+    const uint64_t used = pool_->blocks_for(segment.span.slots);
+    if (used < segment.span.blocks.size()) segment.span.shrink(used, segment.span.slots);
+  }
 }
 
 kv::BlockRef Context::take_block(SessionState& session) {

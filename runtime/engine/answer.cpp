@@ -154,14 +154,14 @@ void Context::fail_session(SessionState& session, Status status,
 void Context::end_task(SessionState& session) noexcept {
   const Purpose purpose = session.task->purpose;
   const bool encode = purpose == Purpose::encode;
+  // What looks at a session's last page later takes it for that of the last token.
+  release_unused(session);
   if (!encode && session.task->first_token == Clock::time_point{}) fill_report(session);
   // An evaluation that failed owes the logits still.
   if (purpose == Purpose::generate ||
       (purpose == Purpose::evaluate && session.ended.kind != EventKind::failed)) {
     session.settled = session.tokens;
   }
-  // What looks at a session's last page later takes it for that of the last token.
-  if (session.task->lookup) release_unused(session);
   release_reservation(session);
   session.task.reset();
   if (encode || session.closed) drop_context(session);

@@ -26,6 +26,9 @@ Context::Context(std::shared_ptr<const model::Model> model, const ContextOptions
   }
   pace_ = options.max_step_tokens ? StepPace(options.max_step_tokens)
                                   : StepPace::adaptive(kMostStepTokens);
+  prompt_pace_ = options.max_step_tokens
+                     ? pace_
+                     : StepPace::adaptive(kMostStepTokens, StepPace::kStoppableTarget);
   KvLayout layout;
   layout.type = options.kv_type;
   layout.page_slots = options.page_size;
@@ -49,7 +52,7 @@ Context::~Context() {
   {
     std::lock_guard guard(lock_);
     stopping_ = true;
-    work_.notify_all();
+    interrupt();
   }
   engine_.join();
   // Blocks go back to the pool before it goes.

@@ -187,6 +187,7 @@ class Context {
   uint32_t plan_rows(const SessionState& session, uint32_t budget,
                      std::vector<SegmentRows>& rows) const;
   std::vector<Participant> choose() noexcept;
+  StepPace& pace() { return stoppable_ ? prompt_pace_ : pace_; }
   void choose_from(bool decoding, uint32_t most, uint64_t turn,
                    std::vector<Participant>& chosen) noexcept;
   void add_drafts(std::vector<Participant>& chosen, uint64_t turn) noexcept;
@@ -201,6 +202,7 @@ class Context {
                    const std::vector<Participant>& participants, Status status,
                    std::string_view message) noexcept;
   void wake();
+  void interrupt() noexcept;
 
   // ---- answer.cpp: tokens, events and the end of a task
   void tokens_ready(SessionState& session, std::span<const int32_t> draft,
@@ -215,6 +217,7 @@ class Context {
   const std::shared_ptr<const model::Model> model_;
   uint32_t max_session_tokens_;
   StepPace pace_{1};
+  StepPace prompt_pace_{1};  // of steps that may be stopped
   std::function<void(const std::string&)> log_error_;
 
   std::mutex lock_;
@@ -228,7 +231,10 @@ class Context {
   uint64_t clock_ = 0;      // of last_use
   uint64_t next_wait_ = 0;  // wait_any's turn
   bool waits_ended_ = false;
-  uint64_t next_turn_ = 0;  // the scheduler's turn
+  uint64_t next_turn_ = 0;    // the scheduler's turn
+  bool stoppable_ = false;    // the next step, or the one under way
+  bool computing_ = false;    // a step is under way
+  bool was_stopped_ = false;  // the last step
   Metrics counts_;
 
   // The pool outlives everything that holds blocks.

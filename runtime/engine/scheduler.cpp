@@ -32,6 +32,8 @@ void Context::run() {
           if (step.rows() == 0) return;
           StepResult result;
           compute(guard, step, result);
+          was_stopped_ = result.stopped;
+          if (was_stopped_) return;  // blocks that it was given wait for the next step
           ++counts_.steps;
           apply(participants, result);
         },
@@ -106,7 +108,13 @@ uint32_t Context::plan_rows(const SessionState& session, uint32_t budget,
 std::vector<Context::Participant> Context::choose() noexcept {
   std::vector<Participant> chosen;
   const uint64_t turn = next_turn_++;
-  const uint32_t most = pace_.rows();
+  // Nobody waits for tokens: longer steps are more efficient, and may be stopped, but not twice
+  // in a row, so that the other sessions get on.
+  stoppable_ = program_->stoppable() && !was_stopped_ &&
+               std::ranges::none_of(active_, [](const SessionRef& session) {
+                 return session->task && session->task->decoding;
+               });
+  const uint32_t most = pace().rows();
   const uint32_t half = static_cast<uint32_t>((most + turn % 2) / 2);
   const bool prompts = std::ranges::any_of(
       active_, [](const SessionRef& session) { return session->task && !session->task->decoding; });
@@ -121,7 +129,7 @@ std::vector<Context::Participant> Context::choose() noexcept {
 
 // Drafts take only rows that nobody else wants, in even shares; another session is first each time.
 void Context::add_drafts(std::vector<Participant>& chosen, uint64_t turn) noexcept {
-  uint64_t left = pace_.rows();
+  uint64_t left = pace().rows();
   for (const Participant& p : chosen) left -= p.row_count;
   const auto wants = [](const Participant& p) {
     return p.session->task->decoding && p.session->task->lookup;
@@ -276,15 +284,22 @@ void Context::request_samples(Step& step, const Participant& p) {
 void Context::compute(std::unique_lock<std::mutex>& guard, const Step& step, StepResult& result) {
   forget_ended();
   struct Unlocked {
+    Context& context;
     std::unique_lock<std::mutex>& guard;
-    explicit Unlocked(std::unique_lock<std::mutex>& g) : guard(g) { guard.unlock(); }
-    ~Unlocked() { guard.lock(); }
-  } unlocked(guard);
+    Unlocked(Context& c, std::unique_lock<std::mutex>& g) : context(c), guard(g) {
+      context.computing_ = true;
+      guard.unlock();
+    }
+    ~Unlocked() {
+      guard.lock();
+      context.computing_ = false;
+    }
+  } unlocked(*this, guard);
   const Clock::time_point begun = Clock::now();
   program_->plan(step);
   program_->submit();
   program_->wait(result);
-  pace_.note(step.rows(), Clock::now() - begun);
+  if (!result.stopped) pace().note(step.rows(), Clock::now() - begun);
 }
 
 void Context::apply(std::vector<Participant>& participants, StepResult& result) noexcept {
@@ -364,6 +379,12 @@ void Context::step_failed(std::unique_lock<std::mutex>& guard,
 
 void Context::wake() {
   work_.notify_all();
+}
+
+// What a session asks for should not have to wait for the end of a long step.
+void Context::interrupt() noexcept {
+  if (computing_ && stoppable_) program_->stop();
+  wake();
 }
 
 }  // namespace tessera::engine

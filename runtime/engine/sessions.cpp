@@ -52,7 +52,7 @@ void Context::close_session(SessionState& session) noexcept {
     sessions_.erase(it);
   }
   if (session.task) {
-    wake();  // the engine lets go of it between steps
+    interrupt();  // the engine lets go of it between steps
   } else {
     drop_context(session);
   }
@@ -237,7 +237,7 @@ bool Context::next(SessionState& session, int64_t timeout_ms, Event& event) {
 void Context::cancel(SessionState& session) noexcept {
   session.cancel_requested = true;
   std::lock_guard guard(lock_);
-  wake();
+  interrupt();
 }
 
 SessionInfo Context::info(SessionState& session) {

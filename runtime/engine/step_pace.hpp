@@ -11,15 +11,18 @@ namespace tessera::engine {
 class StepPace {
  public:
   static constexpr double kTarget = 0.03;  // seconds a step
-  static constexpr uint32_t kFewest = 8;   // rows: fewer would only read the weights more often
+  // Of steps that can be stopped and that nobody waits for who reads an answer.
+  static constexpr double kStoppableTarget = 0.1;
+  static constexpr uint32_t kFewest = 8;  // rows: fewer would only read the weights more often
   static constexpr uint32_t kFirst = 32;
   static constexpr uint32_t kWhole = 16;  // kernels compute so many rows at a time
 
   // A fixed number of rows a step.
   explicit StepPace(uint32_t rows) : rows_(rows), most_(rows) {}
-  // As many as end in kTarget, at most `most`.
-  static StepPace adaptive(uint32_t most) {
+  // As many as end in `target` seconds, at most `most`.
+  static StepPace adaptive(uint32_t most, double target = kTarget) {
     StepPace pace(most);
+    pace.target_ = target;
     pace.fewest_ = std::min(kFewest, most);
     pace.rows_ = std::min(kFirst, most);
     return pace;
@@ -32,7 +35,7 @@ class StepPace {
   // rows. One slow step (the processor was elsewhere) halves the next at most.
   void note(uint32_t rows, std::chrono::duration<double> taken) {
     if (fewest_ == 0 || rows * 2 < rows_) return;
-    const double fitting = rows * kTarget / std::max(taken.count(), 1e-6);
+    const double fitting = rows * target_ / std::max(taken.count(), 1e-6);
     const double next = std::clamp<double>(fitting, rows_ / 2, uint64_t{rows_} * 2);
     rows_ = static_cast<uint32_t>(std::clamp<double>(next, fewest_, most_));
   }
@@ -40,6 +43,7 @@ class StepPace {
  private:
   uint32_t rows_;
   uint32_t most_;
+  double target_ = kTarget;
   uint32_t fewest_ = 0;  // 0: fixed
 };
 

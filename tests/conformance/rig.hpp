@@ -40,6 +40,7 @@ class Device {
 
   StepResult run(const Step& step);
   PageMemory& pages() { return *pages_; }
+  Program& program() { return *program_; }
 
  private:
   std::vector<std::unique_ptr<Weight>> weights_;
