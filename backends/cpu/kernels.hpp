@@ -45,7 +45,7 @@ struct KvTile {
   const uint8_t* planes[kTileGroups];
   uint32_t first[kTileGroups];  // slot of the plane where the group begins
   uint32_t plane_slots;         // slots a plane; a multiple of 16
-  uint32_t groups;              // that are there
+  uint32_t groups;              // that are there; 0: none
 };
 
 // scores[i][s] = sum_d q[i][d] * key[s][d], d ascending, one accumulator a score.
@@ -56,6 +56,7 @@ struct ScoreArgs {
   uint32_t head_dim;
   KvTile keys;
   float* scores;  // [queries][kTileSlots]
+  KvTile next;    // what is read after this and fetched meanwhile
 };
 
 // sum[i][d] = sum[i][d] * rescale[i] + sum_s weights[i][s] * value[s][d], s ascending over the
@@ -69,6 +70,7 @@ struct WeighArgs {
   uint64_t wanted;  // slots that some query sees
   float* sum;       // [queries][sum_stride], room for head_dim padded to kLanes
   size_t sum_stride;
+  KvTile next;  // what is read after this and fetched meanwhile
 };
 
 // Activations as the int8 kernels take them: blocks of 32 elements of a row share a scale.

@@ -15,6 +15,8 @@ class KvPlanes {
 
   // Floats of scratch for `tile`: pages of 8 slots are put together there.
   size_t scratch_floats() const;
+  // Tiles are where the pages are.
+  bool direct() const { return pages_.layout().page_slots >= kGroupSlots; }
 
   // The groups that hold slots first .. first + count - 1 (at most a tile) of a span, keys or
   // values. `scratch` must last as long as the result.

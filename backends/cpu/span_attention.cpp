@@ -57,9 +57,9 @@ class SpanAttentionOp final : public CompiledOp {
   void compute(Item& item, const AttentionPiece& piece, const Sums& sums) const;
   bool see(Item& item, const SpanEntry& span, uint32_t first) const;
   void turn(Item& item, uint32_t row, uint32_t rotation) const;
-  void tile(Item& item, uint32_t span, uint32_t first, const Sums& sums) const;
-  void score(const Item& item, uint32_t span, uint32_t first, uint32_t count, uint32_t query,
-             uint32_t queries) const;
+  void tile(Item& item, uint32_t span, uint32_t first, const KvTile& next, const Sums& sums) const;
+  void score(const Item& item, uint32_t span, uint32_t first, uint32_t count, const KvTile& next,
+             uint32_t query, uint32_t queries) const;
   void finish(const Item& item, const Sums& total) const;
 
   const Kernels& kernels_;
@@ -222,7 +222,13 @@ void SpanAttentionOp::compute(Item& item, const AttentionPiece& piece, const Sum
                ? rotations.of_query_in_span[rotations.first_query[row] + piece.span]
                : rotations.of_query[row]);
     }
-    tile(item, span, first, sums);
+    KvTile next = {};
+    if (first + kTileSlots < end && planes_.direct()) {
+      const uint32_t count = std::min(kTileSlots, entry.slots - first - kTileSlots);
+      next =
+          planes_.tile(item.plan, entry, first + kTileSlots, count, item.kv_head, false, nullptr);
+    }
+    tile(item, span, first, next, sums);
   }
 }
 
@@ -275,14 +281,15 @@ void SpanAttentionOp::turn(Item& item, uint32_t row, uint32_t rotation) const {
 
 // Scores of `queries` queries from `query` on with slots first .. first + count - 1.
 void SpanAttentionOp::score(const Item& item, uint32_t span, uint32_t first, uint32_t count,
-                            uint32_t query, uint32_t queries) const {
+                            const KvTile& next, uint32_t query, uint32_t queries) const {
   const SpanEntry& entry = item.plan.step().spans[span];
   ScoreArgs args = {item.queries + size_t{query} * padded_,
                     padded_,
                     queries,
                     shape_.head_dim,
                     planes_.tile(item.plan, entry, first, count, item.kv_head, false, item.tile),
-                    item.scores + size_t{query} * kTileSlots};
+                    item.scores + size_t{query} * kTileSlots,
+                    next};
   if (shape_.key_form == KeyForm::local) return kernels_.score[type_](args);
 
   float* keys = item.tile + planes_.scratch_floats();
@@ -307,7 +314,9 @@ void SpanAttentionOp::score(const Item& item, uint32_t span, uint32_t first, uin
   kernels_.score[static_cast<size_t>(KvType::f32)](args);
 }
 
-void SpanAttentionOp::tile(Item& item, uint32_t span, uint32_t first, const Sums& sums) const {
+// `next`: the keys of the next tile.
+void SpanAttentionOp::tile(Item& item, uint32_t span, uint32_t first, const KvTile& next,
+                           const Sums& sums) const {
   const SpanEntry& entry = item.plan.step().spans[span];
   // Runs of rows that see something of this tile; the others keep their state.
   for (uint32_t begin = 0, end; begin < item.block.rows; begin = end) {
@@ -318,15 +327,20 @@ void SpanAttentionOp::tile(Item& item, uint32_t span, uint32_t first, const Sums
     const uint32_t count = static_cast<uint32_t>(std::bit_width(wanted));
     const uint32_t slots = (count + kLanes - 1) / kLanes * kLanes;
     const uint32_t query = begin * group_, queries = (end - begin) * group_;
-    score(item, span, first, count, query, queries);
+    const bool direct = planes_.direct();  // otherwise keys and values take turns in the scratch
+    const auto read_values = [&] {
+      return planes_.tile(item.plan, entry, first, count, item.kv_head, true, item.tile);
+    };
+    KvTile values = direct ? read_values() : KvTile{};
+    score(item, span, first, count, values, query, queries);
     for (uint32_t q = query; q < query + queries; ++q) {
       item.rescale[q] = kernels_.softmax_tile(item.scores + size_t{q} * kTileSlots, slots,
                                               item.visible[q / group_], sums.states[q]);
     }
-    kernels_.weigh[type_](
-        {item.scores + size_t{query} * kTileSlots, item.rescale + query, queries, shape_.head_dim,
-         planes_.tile(item.plan, entry, first, count, item.kv_head, true, item.tile), wanted,
-         sums.sum + size_t{query} * padded_, padded_});
+    if (!direct) values = read_values();
+    kernels_.weigh[type_]({item.scores + size_t{query} * kTileSlots, item.rescale + query, queries,
+                           shape_.head_dim, values, wanted, sums.sum + size_t{query} * padded_,
+                           padded_, next});
   }
 }
 

@@ -23,6 +23,18 @@ TESSERA_INLINE Lanes splat_lanes(float x) {
   return out;
 }
 
+// Fetches part `part` of head_dim parts of a tile. The codes of 16 slots of a plane are neighbours,
+// of keys too, or else the whole plane is part of the tile.
+template <class T>
+TESSERA_INLINE void fetch(const KvTile& tile, uint32_t head_dim, uint32_t part) {
+  constexpr uint32_t kLine = 64, kPart = kGroupSlots * T::kBytes;
+  if (part * kPart % kLine != 0) return;
+  for (uint32_t g = 0; g < tile.groups; ++g) {
+    __builtin_prefetch(tile.planes[g] + size_t{tile.first[g]} * head_dim * T::kBytes +
+                       size_t{part} * kPart);
+  }
+}
+
 // Scores of Q queries with G groups of slots.
 template <class T, uint32_t Q, uint32_t G>
 TESSERA_INLINE void score_block(const ScoreArgs& args, uint32_t query, uint32_t group) {
@@ -45,6 +57,7 @@ TESSERA_INLINE void score_block(const ScoreArgs& args, uint32_t query, uint32_t 
       }
     }
     for (const uint32_t end = d + block; d < end; ++d) {
+      if (query + group == 0) fetch<T>(args.next, args.head_dim, d);
       Lanes k[G];
 #pragma GCC unroll 4
       for (uint32_t g = 0; g < G; ++g) {
@@ -126,7 +139,9 @@ TESSERA_INLINE void weigh_block(const WeighArgs& args, uint32_t query, uint32_t 
       }
     }
   }
+  uint32_t part = query + dim == 0 ? 0 : args.head_dim;
   for (uint64_t left = args.wanted; left != 0; left &= left - 1) {
+    if (part < args.head_dim) fetch<T>(args.next, args.head_dim, part++);
     const uint32_t s = static_cast<uint32_t>(__builtin_ctzll(left));
     const uint8_t* plane = tile.planes[s / kGroupSlots];
     const size_t slot = tile.first[s / kGroupSlots] + s % kGroupSlots;
