@@ -6,14 +6,24 @@
 
 namespace tessera::cpu {
 
-// The 15 bits below the sign, moved to float's place, are the value times 2^-112, subnormal or not.
+// All ones where a < b; both below 2^31. Compilers make branches of comparisons, not of this.
+constexpr uint32_t mask_less(uint32_t a, uint32_t b) {
+  return static_cast<uint32_t>(static_cast<int32_t>(a - b) >> 31);
+}
+
+// Exponents are rebiased by 112; a subnormal's bits stand behind the one of 2^-14, which is then
+// taken away. Without branches, so that loops over it become vector code, and without arithmetic on
+// subnormal floats, which is slow.
 inline float half_to_float(uint16_t h) {
-  const uint32_t magnitude = h & 0x7fffu;
-  const uint32_t bits =
-      magnitude >= 0x7c00u
-          ? magnitude << 13 | 0x7f800000u  // infinity, NaN
-          : std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude << 13) * 0x1p112f);
-  return std::bit_cast<float>(bits | (h & 0x8000u) << 16);
+  constexpr uint32_t kSmallestNormal = 113u << 23;  // 2^-14
+  const uint32_t magnitude = (h & 0x7fffu) << 13;
+  const uint32_t normal = magnitude + (112u << 23);
+  const uint32_t subnormal =
+      std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude | kSmallestNormal) - 0x1p-14f);
+  const uint32_t is_subnormal = mask_less(normal, kSmallestNormal);
+  const uint32_t exponent = ~mask_less(magnitude, 31u << 23) & 0x7f800000u;  // infinity, NaN
+  return std::bit_cast<float>((subnormal & is_subnormal) | (normal & ~is_subnormal) | exponent |
+                              (h & 0x8000u) << 16);
 }
 
 // Rounds to nearest even; saturates at the largest finite value.

@@ -8,6 +8,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "backends/cpu/packing.hpp"
+
 namespace tessera::cpu {
 
 // Rows of activations and dequantised weights are padded with zeros to a multiple of kLanes.
@@ -73,14 +75,15 @@ struct WeighArgs {
   KvTile next;  // what is read after this and fetched meanwhile
 };
 
-// Activations as the int8 kernels take them: blocks of 32 elements of a row share a scale.
+// Activations as the packed kernels take them: blocks of 32 elements of a row share a scale.
 struct QuantisedRows {
-  const int8_t* q = nullptr;  // [rows][q_stride]
-  size_t q_stride = 0;
-  const float* scale = nullptr;    // [rows][block_stride]: element = q * scale
+  const int8_t* q = nullptr;     // [rows][q_stride], int8 or int16
+  size_t q_stride = 0;           // bytes
+  const float* scale = nullptr;  // [rows][block_stride]: element = q * scale
+  size_t block_stride = 0;
+  // Of int8 rows.
   const float* sum = nullptr;      // [rows][block_stride]: scale * (sum of the block's q)
   const int32_t* count = nullptr;  // [rows][2 * block_stride]: sums of q over half blocks
-  size_t block_stride = 0;
 };
 
 // out[r][i] = (add ? add[r][i] : 0) + <x[r], output i of the group>.
@@ -88,7 +91,7 @@ struct PackedArgs {
   const uint8_t* group;  // packing.hpp
   uint32_t blocks;       // of 32 elements of K
   uint32_t outputs;      // written; at most 16
-  QuantisedRows x;
+  QuantisedRows x;       // of the packing's RowForm
   uint32_t rows;
   const float* add;  // [rows][add_stride] or null; may be `out`
   size_t add_stride;
@@ -99,7 +102,7 @@ struct PackedArgs {
 // Products of packed weights, indexed by Packing. An output is summed block by block in the order
 // of K, within a block exactly; the same bits in every instruction set that fuses multiply and add.
 struct PackedKernels {
-  void (*multiply[6])(const PackedArgs& args);
+  void (*multiply[kPackings])(const PackedArgs& args);
 };
 
 struct Kernels {
@@ -108,8 +111,11 @@ struct Kernels {
 
   // Quantises one row, `width` a multiple of 32, to the arrays of its QuantisedRows: scale is the
   // largest magnitude / 127, q rounds to nearest even.
-  void (*quantise)(const float* x, uint32_t width, int8_t* q, float* scale, float* sum,
-                   int32_t* count);
+  void (*quantise_int8)(const float* x, uint32_t width, int8_t* q, float* scale, float* sum,
+                        int32_t* count);
+  // The same with the largest magnitude / 4095, so that 32 products with 14-bit weights stay below
+  // 2^31. A block with an infinity or a NaN has scale NaN.
+  void (*quantise_int16)(const float* x, uint32_t width, int16_t* q, float* scale);
 
   // Exact values of `elements` weights (whole blocks) of one type; indexed by DType.
   using Dequantise = void (*)(const uint8_t* blocks, uint32_t elements, float* out);

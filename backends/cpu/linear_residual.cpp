@@ -11,7 +11,7 @@ class LinearResidualOp final : public CompiledOp {
         residual_(c.values[op.residual]),
         out_(c.values[op.out]),
         linear_(c.weight(op.w, "w", out_.width, in_.width), c.kernels, c.options.threads),
-        rows_(in_, {}, 0, {&linear_}, c) {
+        rows_(in_, {}, 0, {linear_.form()}, c) {
     c.check_width(op.residual, "residual", out_.width);
     if (op.in == op.out) c.fail_at("out", "is the same value as `in`");
     c.need_shared(rows_.shared_floats());

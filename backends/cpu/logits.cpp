@@ -58,12 +58,12 @@ class LogitsOp final : public CompiledOp {
         vocabulary_(c.graph.vocabulary),
         norm_(c.vector(op.norm, "norm", in_.width)),
         epsilon_(op.epsilon),
-        head_(c.weight(op.head, "head", vocabulary_, in_.width), c.kernels, c.options.threads) {
+        head_(c.weight(op.head, "head", vocabulary_, in_.width), c.kernels, c.options.threads),
+        quantiser_(c.kernels, {head_.form()}, in_.width) {
     c.check_positive(op.epsilon, "epsilon");
     const uint64_t fitting = kChunkBytes / (uint64_t{vocabulary_} * sizeof(float));
     chunk_ = static_cast<uint32_t>(std::clamp<uint64_t>(fitting, 1, c.options.max_rows));
-    c.need_shared(uint64_t{chunk_} * (in_.stride + vocabulary_) +
-                  (head_.packed() ? QuantisedBuffer(chunk_, in_.width).floats() : 0));
+    c.need_shared(uint64_t{chunk_} * (in_.stride + vocabulary_) + quantiser_.floats(chunk_));
     c.need_local(head_.tile_floats());
   }
 
@@ -72,18 +72,14 @@ class LogitsOp final : public CompiledOp {
     PreparedRows x;
     x.x = {worker.shared, in_.stride, in_.width};
     const Matrix logits = {worker.shared + chunk_ * in_.stride, vocabulary_, vocabulary_};
-    if (head_.packed()) {
-      x.q = QuantisedBuffer(chunk_, in_.width).place(logits.row(chunk_));
-    }
+    quantiser_.place(logits.row(chunk_), chunk_, x);
     const uint32_t requests = static_cast<uint32_t>(step.logits.size());
     for (uint32_t first = 0; first < requests; first += chunk_) {
       const uint32_t count = std::min(chunk_, requests - first);
       worker.team.parallel(count, [&](uint32_t i) {
         kernels_.rms_norm(in_.row(step.logits[first + i].row), norm_.data(), epsilon_, in_.width,
                           x.x.row(i));
-        if (head_.packed()) {
-          QuantisedBuffer::write(kernels_, x.x.row(i), in_.width, x.q, i);
-        }
+        quantiser_.write(x, i);
       });
       worker.team.parallel(head_.items(), [&](uint32_t item) {
         head_.compute(item, x, count, nullptr, logits, worker.local);
@@ -115,6 +111,7 @@ class LogitsOp final : public CompiledOp {
   std::vector<float> norm_;
   float epsilon_;
   Linear head_;
+  RowQuantiser quantiser_;
   uint32_t chunk_;  // requests
 };
 

@@ -57,11 +57,7 @@ void Linear::multiply(const float* tile, uint32_t first, uint32_t count, const P
         {x.x.row(row), x.x.stride, rows, tile, count, depth_, add, add_stride, out, out_stride});
     return;
   }
-  QuantisedRows q = x.q;
-  q.q += row * q.q_stride;
-  q.scale += row * q.block_stride;
-  q.sum += row * q.block_stride;
-  q.count += row * 2 * q.block_stride;
+  const QuantisedRows q = x.quantised(form(), row);
   const auto product = kernels_->packed.multiply[static_cast<size_t>(*weight_->packing())];
   for (uint32_t i = 0; i < count; i += kGroupOutputs) {
     product({weight_->group((first + i) / kGroupOutputs), depth_ / kBlock,

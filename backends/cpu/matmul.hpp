@@ -9,8 +9,8 @@
 namespace tessera::cpu {
 
 // [outputs][depth] weights. Outputs are cut into items, which threads take as they come. Packed
-// weights meet int8 activations group by group; others are dequantised to fp32 a tile at a time,
-// each tile used for all activation rows.
+// weights meet int8 or int16 activations group by group; others are dequantised to fp32 a tile at a
+// time, each tile used for all activation rows.
 class Linear {
  public:
   Linear(const CpuWeight& weight, const Kernels& kernels, uint32_t threads);
@@ -18,6 +18,8 @@ class Linear {
   uint32_t items() const { return (outputs_ + per_item_ - 1) / per_item_; }
   uint32_t outputs() const { return outputs_; }
   bool packed() const { return weight_->packing().has_value(); }
+  // Of the rows that it is multiplied with.
+  RowForm form() const { return packed() ? row_form(*weight_->packing()) : RowForm::fp32; }
   // First output of an item and number of its outputs.
   uint32_t first(uint32_t item) const { return item * per_item_; }
   uint32_t count(uint32_t item) const;

@@ -17,7 +17,8 @@ class NormGatedFfnOp final : public CompiledOp {
         out_(c.values[op.out]),
         gate_(c.weight(op.gate, "gate", out_.width, in_.width), c.kernels, c.options.threads),
         up_(c.weight(op.up, "up", out_.width, in_.width), c.kernels, c.options.threads),
-        rows_(in_, c.vector(op.norm, "norm", in_.width), op.epsilon, {&gate_, &up_}, c) {
+        rows_(in_, c.vector(op.norm, "norm", in_.width), op.epsilon, {gate_.form(), up_.form()},
+              c) {
     c.check_positive(op.epsilon, "epsilon");
     if (op.activation != Activation::silu) c.fail_at("activation", "is unknown");
     if (op.in == op.out) c.fail_at("out", "is the same value as `in`");

@@ -21,7 +21,8 @@ class NormQkvOp final : public CompiledOp {
         q_(c.weight(op.wq, "wq", out_.width, in_.width), c.kernels, c.options.threads),
         k_(c.weight(op.wk, "wk", kv_width_, in_.width), c.kernels, c.options.threads),
         v_(c.weight(op.wv, "wv", kv_width_, in_.width), c.kernels, c.options.threads),
-        rows_(in_, c.vector(op.norm, "norm", in_.width), op.epsilon, {&q_, &k_, &v_}, c) {
+        rows_(in_, c.vector(op.norm, "norm", in_.width), op.epsilon,
+              {q_.form(), k_.form(), v_.form()}, c) {
     c.need_shared(rows_.shared_floats() + 2 * uint64_t{c.options.max_rows} * kv_width_);
     c.need_local(rows_.local_floats() +
                  std::max({q_.tile_floats(), k_.tile_floats(), v_.tile_floats()}));

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "backends/cpu/half.hpp"
+#include "backends/cpu/half_packing.hpp"
 
 namespace tessera::cpu {
 namespace {
@@ -113,7 +114,7 @@ void take_apart(DType type, const uint8_t* row, uint32_t b, Elements& e) {
     case DType::f32:
     case DType::f16:
     case DType::bf16:
-      break;  // not packed
+      break;  // not in blocks
   }
 }
 
@@ -174,9 +175,10 @@ std::optional<Packing> packing_of(DType type) {
       return Packing::u6z;
     case DType::q8_0:
       return Packing::u8z;
-    case DType::f32:
     case DType::f16:
     case DType::bf16:
+      return Packing::s14;
+    case DType::f32:
       break;
   }
   return std::nullopt;
@@ -187,6 +189,9 @@ void pack_group(DType type, const uint8_t* rows, uint64_t row_stride, uint32_t r
   const Packing packing = *packing_of(type);
   const uint32_t bytes = packed_block_bytes(packing);
   std::memset(out, 0, size_t{columns} / kBlock * bytes);
+  if (packing == Packing::s14) {
+    return pack_halves(type, rows, row_stride, row_count, columns, out);
+  }
   for (uint32_t r = 0; r < row_count; ++r) {
     for (uint32_t b = 0; b < columns / kBlock; ++b) {
       Elements e = {};
@@ -198,7 +203,8 @@ void pack_group(DType type, const uint8_t* rows, uint64_t row_stride, uint32_t r
 
 void unpack_row(Packing packing, const uint8_t* group, uint32_t output, uint32_t columns,
                 float* out) {
-  constexpr int kZero[kPackings] = {8, 0, 16, 0, 32, 128};
+  if (packing == Packing::s14) return unpack_halves(group, output, columns, out);
+  constexpr int kZero[] = {8, 0, 16, 0, 32, 128};
   const int zero = kZero[static_cast<size_t>(packing)];
   const uint32_t bytes = packed_block_bytes(packing);
   for (uint32_t b = 0; b < columns / kBlock; ++b, group += bytes, out += kBlock) {

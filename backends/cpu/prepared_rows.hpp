@@ -2,6 +2,7 @@
 // rows each thread makes its own copy, otherwise the team shares one.
 #pragma once
 
+#include <initializer_list>
 #include <vector>
 
 #include "backends/cpu/kernels.hpp"
@@ -10,36 +11,42 @@
 namespace tessera::cpu {
 
 class Compiler;
-class Linear;
 struct Worker;
 
-// What a Linear reads: fp32 rows, or int8 rows for packed weights.
+// What a Linear reads: fp32 rows, and the forms that packed weights of the op ask for.
 struct PreparedRows {
   Matrix x;
-  QuantisedRows q;
+  QuantisedRows int8, int16;
+
+  // The quantised rows of one form, from a row on.
+  QuantisedRows quantised(RowForm form, uint32_t first) const;
 };
 
-// Scratch for the quantised form of some rows, taken from memory of floats.
-class QuantisedBuffer {
+// Quantises rows to the forms that some weights ask for, in memory of floats.
+class RowQuantiser {
  public:
-  QuantisedBuffer(uint32_t rows, uint32_t width) : rows_(rows), width_(width) {}
-  size_t floats() const;
-  // The arrays in `memory`.
-  QuantisedRows place(float* memory) const;
-  // Writes row r of arrays that `place` gave.
-  static void write(const Kernels& kernels, const float* x, uint32_t width,
-                    const QuantisedRows& rows, uint32_t r);
+  // fp32 among the forms asks for nothing.
+  RowQuantiser(const Kernels& kernels, std::initializer_list<RowForm> forms, uint32_t width);
+
+  bool empty() const { return !int8_ && !int16_; }
+  size_t floats(uint32_t rows) const;
+  // Puts the arrays of `rows` rows into `memory`.
+  void place(float* memory, uint32_t rows, PreparedRows& out) const;
+  // Quantises row r of rows.x, after `place`.
+  void write(const PreparedRows& rows, uint32_t r) const;
 
  private:
-  uint32_t rows_;
+  const Kernels& kernels_;
+  bool int8_;
+  bool int16_;
   uint32_t width_;
 };
 
 class RowPreparation {
  public:
-  // Norms where `norm` is not empty; quantises where one of the linears is packed.
+  // Norms where `norm` is not empty; quantises to the forms that the linears ask for.
   RowPreparation(const Matrix& in, std::vector<float> norm, float epsilon,
-                 std::initializer_list<const Linear*> linears, const Compiler& compiler);
+                 std::initializer_list<RowForm> forms, const Compiler& compiler);
 
   // Where the copies lie at the start of the scratch.
   size_t shared_floats() const { return floats(max_rows_); }
@@ -55,7 +62,7 @@ class RowPreparation {
   Matrix in_;
   std::vector<float> norm_;
   float epsilon_;
-  bool quantised_ = false;
+  RowQuantiser quantiser_;
   uint32_t max_rows_;
 };
 

@@ -32,11 +32,12 @@ CpuWeight::CpuWeight(const WeightDesc& desc, const WeightReader& reader, MathMod
   const std::string what = "weight '" + desc.name + "'";
   const uint64_t bytes = checked_size(desc);
   row_bytes_ = tessera::row_bytes(desc.type, desc.columns);
-  if (math == MathMode::fast && (desc.uses & kUseMatmul) && desc.rows > 1) {
+  if (math == MathMode::fast && (desc.uses & kUseMatmul) && desc.rows > 1 &&
+      desc.columns % kBlock == 0) {
     packing_ = packing_of(desc.type);
   }
   if (packing_) {
-    group_bytes_ = uint64_t{desc.columns} / kBlock * packed_block_bytes(*packing_);
+    group_bytes_ = packed_bytes(*packing_, kGroupOutputs, desc.columns);
     const uint64_t groups = (uint64_t{desc.rows} + kGroupOutputs - 1) / kGroupOutputs;
     memory_ = arena.allocate(checked_multiply(groups, group_bytes_, what), what);
     read_packed(reader);

@@ -1,4 +1,4 @@
-// Weights of the CPU: packed for the int8 kernels, or the GGUF blocks as they come.
+// Weights of the CPU: packed for the integer kernels, or the GGUF blocks as they come.
 #pragma once
 
 #include <memory>
@@ -13,8 +13,9 @@ namespace tessera::cpu {
 
 class CpuWeight final : public Weight {
  public:
-  // Reads the weight in slices. Fast math packs weights of matmuls whose type can be packed. Throws
-  // invalid_argument where the shape is wrong, out_of_host_memory, and what the reader throws.
+  // Reads the weight in slices. Fast math packs weights of matmuls whose type can be packed, where
+  // rows are whole blocks. Throws invalid_argument where the shape is wrong, out_of_host_memory,
+  // and what the reader throws.
   CpuWeight(const WeightDesc& desc, const WeightReader& reader, MathMode math, Arena& arena);
 
   uint64_t device_bytes() const override { return memory_.bytes; }
@@ -24,7 +25,8 @@ class CpuWeight final : public Weight {
   // Packed: outputs 16 * index .. 16 * index + 15.
   const uint8_t* group(uint32_t index) const { return memory_.data + index * group_bytes_; }
 
-  // Values of one row: desc().columns floats. Exact, but for K-quants that are packed.
+  // Values of one row: desc().columns floats. Exact, but for F16, BF16 and K-quants that are
+  // packed.
   void dequantise_row(const Kernels& kernels, uint32_t index, float* out) const;
 
  private:

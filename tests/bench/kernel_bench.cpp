@@ -52,12 +52,12 @@ void linear(benchmark::State& state, const cpu::Kernels* kernels, DType type, ui
   std::vector<float> x(size_t{rows} * kInputs, 0.5f), out(size_t{rows} * kOutputs);
   std::vector<float> tile(linear.tile_floats());
   const cpu::Matrix to = {out.data(), kOutputs, kOutputs};
-  cpu::QuantisedBuffer buffer(rows, kInputs);
-  std::vector<float> quantised(buffer.floats());
-  const cpu::PreparedRows in = {{x.data(), kInputs, kInputs}, buffer.place(quantised.data())};
-  for (uint32_t r = 0; r < rows; ++r) {
-    cpu::QuantisedBuffer::write(*kernels, x.data(), kInputs, in.q, r);
-  }
+  const cpu::RowQuantiser quantiser(*kernels, {linear.form()}, kInputs);
+  std::vector<float> quantised(quantiser.floats(rows));
+  cpu::PreparedRows in;
+  in.x = {x.data(), kInputs, kInputs};
+  quantiser.place(quantised.data(), rows, in);
+  for (uint32_t r = 0; r < rows; ++r) quantiser.write(in, r);
   for (auto _ : state) {
     for (uint32_t i = 0; i < linear.items(); ++i) {
       linear.compute(i, in, rows, nullptr, to, tile.data());

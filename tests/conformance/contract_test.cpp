@@ -137,6 +137,9 @@ class ContractConformance : public test::ConformanceTest {
     test::Device device(*backend, model(form), layout, kPages, 128, threads);
     return Prompts(layout).run(device, slice);
   }
+  // What rounding in another place may change: where activations are quantised, a last bit may
+  // turn a code.
+  double rounding_tolerance() const { return tolerance(1e-5, DType::q8_0); }
 };
 
 TEST_P(ContractConformance, ThreadsChangeNoBit) {
@@ -188,7 +191,7 @@ TEST_P(ContractConformance, PageSizeChangesRoundingOnly) {
   const Logits base = run(layout_of(KvType::f32, 16), 128, 2);
   for (const uint32_t page_slots : {8u, 32u, 64u}) {
     const Logits other = run(layout_of(KvType::f32, page_slots), 128, 2);
-    EXPECT_LE(difference(base, other), tolerance(1e-5)) << "pages of " << page_slots;
+    EXPECT_LE(difference(base, other), rounding_tolerance()) << "pages of " << page_slots;
     if (GetParam().bit_exact) {  // tiles do not follow pages
       EXPECT_TRUE(same_bits(base, other));
     }
@@ -200,7 +203,7 @@ TEST_P(ContractConformance, PageSizeChangesRoundingOnly) {
 TEST_P(ContractConformance, QueryRotationEqualsUnrotatedKeys) {
   const KvLayout layout = layout_of(KvType::f32, 16);
   EXPECT_LE(difference(run(layout, 128, 2), run(layout, 128, 2, KeyForm::unrotated)),
-            tolerance(1e-5));
+            rounding_tolerance());
 }
 
 // The same prompt as one span, and cut into spans with frames of their own.
@@ -222,7 +225,7 @@ TEST_P(ContractConformance, FramesChangeRoundingOnly) {
     test::Device device(*backend, model(), layout, kPages);
     append(logits[i], device.run(test::make_step(layout, sequences, rows)));
   }
-  EXPECT_LE(difference(logits[0], logits[1]), tolerance(1e-5));
+  EXPECT_LE(difference(logits[0], logits[1]), rounding_tolerance());
 }
 
 // Reading a chunk in another session leaves its pages as they are; pages move as bytes.

@@ -1,5 +1,5 @@
-// Packed weights and int8 products of the CPU: every packing, on every instruction set that this
-// machine runs, against float64.
+// Packed weights of the CPU and their products with int8 and int16 rows: every packing, on every
+// instruction set that this machine runs, against float64.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -15,8 +15,8 @@
 namespace tessera::cpu {
 namespace {
 
-constexpr DType kPackedTypes[] = {DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1,
-                                  DType::q8_0, DType::q4_k, DType::q5_k, DType::q6_k};
+constexpr DType kPackedTypes[] = {DType::f16,  DType::bf16, DType::q4_0, DType::q4_1, DType::q5_0,
+                                  DType::q5_1, DType::q8_0, DType::q4_k, DType::q5_k, DType::q6_k};
 constexpr uint32_t kColumns = 512;
 
 float uniform(test::Random& random, float scale) {
@@ -53,23 +53,92 @@ struct Group {
   std::vector<float> values;  // [output][kColumns]
 };
 
+// By how much a packed value may differ from what it was, which is `values` of its block.
+double packing_error(DType type, uint32_t output, const float* values) {
+  switch (dtype_info(type).block_elements) {
+    case 1: {  // half a step of 14-bit codes, and what fp32 rounds on the way
+      float largest = 0;
+      for (uint32_t k = 0; k < kBlock; ++k) largest = std::max(largest, std::abs(values[k]));
+      return 0.502 * static_cast<double>(largest) / 8191;
+    }
+    case 32:
+      return 0;
+    default:  // scales of K-quants are products, which F16 rounds
+      return 5e-3 * std::ldexp(1.0, static_cast<int>(output % 5) - 2);
+  }
+}
+
 TEST(CpuPacking, KeepsWhatTheBlocksMean) {
   for (const DType type : kPackedTypes) {
     SCOPED_TRACE(dtype_info(type).name);
     for (const uint32_t outputs : {16u, 5u}) {
       const Group group(type, outputs, 11 + outputs);
-      // Scales of K-quants are products, which F16 rounds.
-      const bool exact = dtype_info(type).block_elements == 32;
       std::vector<float> row(kColumns);
       for (uint32_t o = 0; o < kGroupOutputs; ++o) {
         unpack_row(group.packing, group.packed.data(), o, kColumns, row.data());
         for (uint32_t k = 0; k < kColumns; ++k) {
-          const float want = o < outputs ? group.values[size_t{o} * kColumns + k] : 0.0f;
-          if (exact) {
-            ASSERT_EQ(row[k], want) << "output " << o << " element " << k;
-          } else {
-            ASSERT_NEAR(row[k], want, 5e-3 * std::ldexp(1.0, static_cast<int>(o % 5) - 2));
+          if (o >= outputs) {
+            ASSERT_EQ(row[k], 0) << "output " << o << " element " << k;
+            continue;
           }
+          const float* want = group.values.data() + size_t{o} * kColumns + k;
+          ASSERT_NEAR(row[k], *want, packing_error(type, o, want - k % kBlock))
+              << "output " << o << " element " << k;
+        }
+      }
+    }
+  }
+}
+
+// One output of 16-bit floats, given by their bits, packed and unpacked.
+std::vector<float> through_packing(DType type, const std::vector<uint16_t>& bits) {
+  const auto columns = static_cast<uint32_t>(bits.size());
+  std::vector<uint8_t> packed(packed_bytes(Packing::s14, 1, columns));
+  pack_group(type, reinterpret_cast<const uint8_t*>(bits.data()), columns * 2, 1, columns,
+             packed.data());
+  std::vector<float> out(columns);
+  unpack_row(Packing::s14, packed.data(), 0, columns, out.data());
+  return out;
+}
+
+// Blocks of zeros, of the smallest and the largest values, and of one value beside zeros.
+TEST(CpuPacking, HalvesOfEverySize) {
+  for (const DType type : {DType::f16, DType::bf16}) {
+    SCOPED_TRACE(dtype_info(type).name);
+    const uint16_t infinity = type == DType::f16 ? 0x7c00 : 0x7f80;
+    for (uint32_t size = 0; size < infinity; size += 37) {
+      std::vector<uint16_t> bits(2 * kBlock);
+      for (uint32_t k = 0; k < kBlock; ++k) {
+        bits[k] = static_cast<uint16_t>((size - size * k / 64) | k % 2 << 15);
+      }
+      bits[kBlock + size % kBlock] = static_cast<uint16_t>(size | 0x8000);
+      std::vector<float> want(bits.size());
+      kernels_named("baseline")
+          .dequantise[static_cast<size_t>(type)](reinterpret_cast<const uint8_t*>(bits.data()),
+                                                 2 * kBlock, want.data());
+      const std::vector<float> got = through_packing(type, bits);
+      for (uint32_t k = 0; k < 2 * kBlock; ++k) {
+        // What is below 2^-100 becomes zero.
+        ASSERT_NEAR(got[k], want[k],
+                    packing_error(type, 0, want.data() + k / kBlock * kBlock) + 8e-31)
+            << "size " << size << " element " << k;
+      }
+    }
+  }
+}
+
+TEST(CpuPacking, InfinitiesAndNansSpoilTheirBlockOnly) {
+  for (const DType type : {DType::f16, DType::bf16}) {
+    SCOPED_TRACE(dtype_info(type).name);
+    const uint16_t infinity = type == DType::f16 ? 0x7c00 : 0x7f80;
+    for (const uint16_t bad : {infinity, static_cast<uint16_t>(infinity | 0x8000),
+                               static_cast<uint16_t>(infinity | 1), uint16_t{0xffff}}) {
+      for (uint32_t at = 0; at < kBlock; ++at) {
+        std::vector<uint16_t> bits(3 * kBlock, 0x3800);
+        bits[kBlock + at] = bad;
+        const std::vector<float> got = through_packing(type, bits);
+        for (uint32_t k = 0; k < 3 * kBlock; ++k) {
+          ASSERT_EQ(std::isfinite(got[k]), k / kBlock != 1) << "element " << k;
         }
       }
     }
@@ -87,24 +156,29 @@ class CpuPacked : public testing::TestWithParam<Isa> {
 
 // Rows [rows][kColumns] in the form the kernels read.
 struct Rows {
-  Rows(const Kernels& kernels, const std::vector<float>& x)
-      : count(static_cast<uint32_t>(x.size() / kColumns)),
-        buffer(count, kColumns),
-        memory(buffer.floats()),
-        rows(buffer.place(memory.data())) {
-    for (uint32_t r = 0; r < count; ++r) {
-      QuantisedBuffer::write(kernels, x.data() + size_t{r} * kColumns, kColumns, rows, r);
-    }
+  Rows(const Kernels& kernels, RowForm row_form, std::vector<float> x)
+      : form(row_form), count(static_cast<uint32_t>(x.size() / kColumns)), values(std::move(x)) {
+    const RowQuantiser quantiser(kernels, {form}, kColumns);
+    memory.resize(quantiser.floats(count));
+    prepared.x = {values.data(), kColumns, kColumns};
+    quantiser.place(memory.data(), count, prepared);
+    for (uint32_t r = 0; r < count; ++r) quantiser.write(prepared, r);
   }
+  QuantisedRows from(uint32_t r) const { return prepared.quantised(form, r); }
+  int32_t code(uint32_t r, uint32_t k) const {
+    const int8_t* q = from(r).q;
+    return form == RowForm::int8 ? q[k] : reinterpret_cast<const int16_t*>(q)[k];
+  }
+  float scale(uint32_t r, uint32_t block) const { return from(r).scale[block]; }
   double at(uint32_t r, uint32_t k) const {
-    return static_cast<double>(rows.q[r * rows.q_stride + k]) *
-           static_cast<double>(rows.scale[r * rows.block_stride + k / kBlock]);
+    return static_cast<double>(code(r, k)) * static_cast<double>(scale(r, k / kBlock));
   }
 
+  RowForm form;
   uint32_t count;
-  QuantisedBuffer buffer;
+  std::vector<float> values;
   std::vector<float> memory;
-  QuantisedRows rows;
+  PreparedRows prepared;
 };
 
 std::vector<float> random_rows(uint32_t rows, uint64_t seed) {
@@ -116,31 +190,67 @@ std::vector<float> random_rows(uint32_t rows, uint64_t seed) {
   return x;
 }
 
-TEST_P(CpuPacked, QuantisesToTheNearestOf255) {
+// Rows with blocks of zeros, tiny and huge values.
+std::vector<float> uneven_rows() {
   std::vector<float> x = random_rows(3, 5);
-  for (uint32_t k = 32; k < 64; ++k) x[k] = 0;                        // a block of zeros
-  for (uint32_t k = 64; k < 96; ++k) x[k] = k % 2 ? -1e-30f : 0;      // tiny
-  for (uint32_t k = 96; k < 128; ++k) x[k] = k % 2 ? 1e30f : -3e29f;  // huge
-  const Rows rows(*kernels, x);
-  for (uint32_t r = 0; r < 3; ++r) {
+  for (uint32_t k = 32; k < 64; ++k) x[k] = 0;
+  for (uint32_t k = 64; k < 96; ++k) x[k] = k % 2 ? -1e-30f : 0;
+  for (uint32_t k = 96; k < 128; ++k) x[k] = k % 2 ? 1e30f : -3e29f;
+  return x;
+}
+
+// Scales are the largest magnitude / max_code, codes the nearest.
+void expect_nearest(const Rows& rows, int32_t max_code, double half_step) {
+  for (uint32_t r = 0; r < rows.count; ++r) {
     for (uint32_t b = 0; b < kColumns / kBlock; ++b) {
-      const float* from = x.data() + size_t{r} * kColumns + b * kBlock;
-      const size_t at = r * rows.rows.block_stride + b;
+      const float* from = rows.values.data() + size_t{r} * kColumns + b * kBlock;
       float largest = 0;
       for (uint32_t k = 0; k < kBlock; ++k) largest = std::max(largest, std::abs(from[k]));
-      EXPECT_FLOAT_EQ(rows.rows.scale[at], largest / 127);
-      int32_t sums[2] = {};
+      EXPECT_FLOAT_EQ(rows.scale(r, b), largest / static_cast<float>(max_code));
       for (uint32_t k = 0; k < kBlock; ++k) {
-        const int32_t q = rows.rows.q[r * rows.rows.q_stride + b * kBlock + k];
-        EXPECT_LE(std::abs(q), 127);
-        EXPECT_NEAR(rows.at(r, b * kBlock + k), from[k], 0.5001 * largest / 127);
-        sums[k / 16] += q;
+        EXPECT_LE(std::abs(rows.code(r, b * kBlock + k)), max_code);
+        EXPECT_NEAR(rows.at(r, b * kBlock + k), from[k],
+                    half_step * static_cast<double>(largest) / max_code);
       }
-      EXPECT_EQ(rows.rows.count[2 * at], sums[0]);
-      EXPECT_EQ(rows.rows.count[2 * at + 1], sums[1]);
-      EXPECT_FLOAT_EQ(rows.rows.sum[at],
-                      rows.rows.scale[at] * static_cast<float>(sums[0] + sums[1]));
     }
+  }
+}
+
+TEST_P(CpuPacked, QuantisesToTheNearestOf255) {
+  const Rows rows(*kernels, RowForm::int8, uneven_rows());
+  expect_nearest(rows, 127, 0.5001);
+  for (uint32_t r = 0; r < rows.count; ++r) {
+    const QuantisedRows row = rows.from(r);
+    for (uint32_t b = 0; b < kColumns / kBlock; ++b) {
+      int32_t sums[2] = {};
+      for (uint32_t k = 0; k < kBlock; ++k) sums[k / 16] += rows.code(r, b * kBlock + k);
+      EXPECT_EQ(row.count[2 * b], sums[0]);
+      EXPECT_EQ(row.count[2 * b + 1], sums[1]);
+      EXPECT_FLOAT_EQ(row.sum[b], row.scale[b] * static_cast<float>(sums[0] + sums[1]));
+    }
+  }
+}
+
+TEST_P(CpuPacked, QuantisesToTheNearestOf8191) {
+  expect_nearest(Rows(*kernels, RowForm::int16, uneven_rows()), 4095, 0.502);
+}
+
+// Rows whose scale would be no number, and rows too small for one.
+TEST_P(CpuPacked, Int16RowsOfWhatCannotBeQuantised) {
+  for (const float bad : {INFINITY, -INFINITY, NAN, -NAN}) {
+    for (uint32_t at = 0; at < kBlock; ++at) {
+      std::vector<float> x(kColumns, 1);
+      x[kBlock + at] = bad;
+      const Rows rows(*kernels, RowForm::int16, x);
+      for (uint32_t b = 0; b < kColumns / kBlock; ++b) {
+        ASSERT_EQ(std::isfinite(rows.scale(0, b)), b != 1);
+      }
+      for (uint32_t k = 0; k < kColumns; ++k) ASSERT_LE(std::abs(rows.code(0, k)), 4095);
+    }
+  }
+  for (const float tiny : {1e-45f, 1e-38f, 1e-32f}) {
+    const Rows rows(*kernels, RowForm::int16, std::vector<float>(kColumns, tiny));
+    for (uint32_t k = 0; k < kColumns; ++k) ASSERT_EQ(rows.at(0, k), 0);
   }
 }
 
@@ -157,12 +267,12 @@ TEST_P(CpuPacked, MultiplyIsTheProductOfBothSides) {
                    weights.data() + size_t{o} * kColumns);
       }
       for (const uint32_t count : {1u, 2u, 3u, 4u, 7u, 8u, 9u, 15u, 16u, 29u}) {
-        const Rows rows(*kernels, random_rows(count, count));
+        const Rows rows(*kernels, row_form(group.packing), random_rows(count, count));
         std::vector<float> add(size_t{count} * 16), out(size_t{count} * 16, NAN);
         for (size_t i = 0; i < add.size(); ++i) add[i] = static_cast<float>(i) * 0.25f;
         const bool adds = count % 2 == 0;
         kernels->packed.multiply[static_cast<size_t>(group.packing)](
-            {group.packed.data(), kColumns / kBlock, outputs, rows.rows, count,
+            {group.packed.data(), kColumns / kBlock, outputs, rows.from(0), count,
              adds ? add.data() : nullptr, 16, out.data(), 16});
         for (uint32_t r = 0; r < count; ++r) {
           for (uint32_t o = 0; o < 16; ++o) {
@@ -191,15 +301,11 @@ TEST_P(CpuPacked, ARowHasTheSameBitsInEveryTile) {
   for (const DType type : kPackedTypes) {
     SCOPED_TRACE(dtype_info(type).name);
     const Group group(type, 16, 3);
-    const Rows rows(*kernels, random_rows(37, 9));
+    const Rows rows(*kernels, row_form(group.packing), random_rows(37, 9));
     const auto multiply = kernels->packed.multiply[static_cast<size_t>(group.packing)];
     const auto compute = [&](uint32_t first, uint32_t count, float* out) {
-      QuantisedRows part = rows.rows;
-      part.q += first * part.q_stride;
-      part.scale += first * part.block_stride;
-      part.sum += first * part.block_stride;
-      part.count += first * 2 * part.block_stride;
-      multiply({group.packed.data(), kColumns / kBlock, 16, part, count, nullptr, 0, out, 16});
+      multiply({group.packed.data(), kColumns / kBlock, 16, rows.from(first), count, nullptr, 0,
+                out, 16});
     };
     std::vector<float> all(37 * 16), part(37 * 16);
     compute(0, 37, all.data());
@@ -208,6 +314,42 @@ TEST_P(CpuPacked, ARowHasTheSameBitsInEveryTile) {
         compute(first, std::min(step, 37 - first), part.data() + first * 16);
       }
       EXPECT_EQ(all, part) << "in steps of " << step;
+    }
+  }
+}
+
+// Largest codes on both sides, all products of one sign: 32 * 8191 * 4095 is half of 2^31.
+TEST_P(CpuPacked, LargestHalvesDoNotOverflow) {
+  const std::vector<uint16_t> largest(size_t{16} * kColumns, 0x7bff);  // 65504
+  std::vector<uint8_t> packed(packed_bytes(Packing::s14, 16, kColumns));
+  pack_group(DType::f16, reinterpret_cast<const uint8_t*>(largest.data()), kColumns * 2, 16,
+             kColumns, packed.data());
+  for (const float x : {1e30f, -1e30f}) {
+    for (const uint32_t count : {1u, 2u, 4u, 8u}) {
+      const Rows rows(*kernels, RowForm::int16, std::vector<float>(size_t{count} * kColumns, x));
+      std::vector<float> out(size_t{count} * 16);
+      kernels->packed.multiply[static_cast<size_t>(Packing::s14)](
+          {packed.data(), kColumns / kBlock, 16, rows.from(0), count, nullptr, 0, out.data(), 16});
+      const double want = 65504.0 * kColumns * static_cast<double>(x);
+      for (const float got : out) ASSERT_NEAR(got, want, 1e-6 * std::abs(want));
+    }
+  }
+}
+
+// A weight that is no number shows in its output and in no other.
+TEST_P(CpuPacked, InfinitiesAndNansAreNotLost) {
+  for (const uint16_t bad : {0x7c00, 0xfc00, 0x7e00, 0x7c01}) {
+    std::vector<uint16_t> halves(size_t{16} * kColumns, 0x3800);
+    halves[5 * kColumns + 77] = bad;
+    std::vector<uint8_t> packed(packed_bytes(Packing::s14, 16, kColumns));
+    pack_group(DType::f16, reinterpret_cast<const uint8_t*>(halves.data()), kColumns * 2, 16,
+               kColumns, packed.data());
+    const Rows rows(*kernels, RowForm::int16, random_rows(3, 1));
+    std::vector<float> out(3 * 16);
+    kernels->packed.multiply[static_cast<size_t>(Packing::s14)](
+        {packed.data(), kColumns / kBlock, 16, rows.from(0), 3, nullptr, 0, out.data(), 16});
+    for (uint32_t i = 0; i < out.size(); ++i) {
+      ASSERT_EQ(std::isfinite(out[i]), i % 16 != 5) << "row " << i / 16 << " output " << i % 16;
     }
   }
 }

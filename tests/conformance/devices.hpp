@@ -16,8 +16,10 @@ struct ConformanceDevice {
   bool bit_exact = true;  // whether batching, threads and slicing must not change a bit
   MathMode math = MathMode::reference;
   // Error, as a share of a row's largest value, that int8 activations may add where weights are
-  // quantised; 0: activations stay fp32.
+  // quantised, and that rounding to 13 and 14 bits may add where they are F16 or BF16; 0:
+  // activations stay fp32.
   double int8_error = 0;
+  double int16_error = 0;
 
   std::string name() const { return id + (math == MathMode::fast ? "-fast" : ""); }
 };

@@ -1,5 +1,6 @@
 // Embed, LinearResidual, NormGatedFfn and Logits against the reference: every weight type, row
 // counts around the tile sizes of kernels.
+#include <algorithm>
 #include <cmath>
 
 #include "tests/conformance/rig.hpp"
@@ -123,6 +124,32 @@ TEST_P(LinearConformance, NormGatedFfnOfEveryType) {
           return graph;
         },
         tolerance(2e-5, type));
+  }
+}
+
+// Weights of one op that are multiplied with rows of different forms.
+TEST_P(LinearConformance, MixedTypesInAnOp) {
+  constexpr std::pair<DType, DType> kTypes[] = {{DType::f16, DType::q8_0},
+                                                {DType::q6_k, DType::bf16},
+                                                {DType::f32, DType::f16},
+                                                {DType::q4_k, DType::f32}};
+  for (const auto& [gate, up] : kTypes) {
+    SCOPED_TRACE(std::string(dtype_info(gate).name) + " and " + dtype_info(up).name);
+    run_all_row_counts(
+        *backend,
+        [gate = gate, up = up](WeightSource& source) {
+          Graph graph;
+          graph.vocabulary = 300;
+          const Value x = graph.add_value(256), y = graph.add_value(300);
+          graph.ops.push_back(Embed{source.random("table", DType::f32, 300, 256, 2), 1, x});
+          graph.ops.push_back(NormGatedFfn{x, source.random("norm", DType::f32, 1, 256, 2),
+                                           source.random("gate", gate, 300, 256, 0.5),
+                                           source.random("up", up, 300, 256, 0.5), 1e-5f,
+                                           Activation::silu, y});
+          test::show(graph, source, y);
+          return graph;
+        },
+        std::max(tolerance(2e-5, gate), tolerance(2e-5, up)));
   }
 }
 

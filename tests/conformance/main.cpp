@@ -36,7 +36,7 @@ void add_variant(std::vector<test::ConformanceDevice>& devices) {
   static const std::string id = variant_id<index>();
   register_provider({id.c_str(), enumerate_variant<index>, open_variant<index>});
   devices.push_back({id});
-  devices.push_back({.id = id, .math = MathMode::fast, .int8_error = 0.02});
+  devices.push_back({.id = id, .math = MathMode::fast, .int8_error = 0.02, .int16_error = 6e-4});
 }
 
 }  // namespace

@@ -115,8 +115,9 @@ class ConformanceTest : public testing::TestWithParam<ConformanceDevice> {
   double tolerance(double fp32) const { return fp32 * GetParam().tolerance; }
   // The same for activations that meet weights of a type.
   double tolerance(double fp32, DType weights) const {
+    if (weights == DType::f32) return tolerance(fp32);
     const bool quantised = dtype_info(weights).block_elements > 1;
-    return tolerance(fp32) + (quantised ? GetParam().int8_error : 0);
+    return tolerance(fp32) + (quantised ? GetParam().int8_error : GetParam().int16_error);
   }
 };
 

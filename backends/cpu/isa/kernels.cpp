@@ -14,7 +14,8 @@ const Kernels& table() {
     k.name = TESSERA_TEXT(TESSERA_ISA);
     for (uint32_t i = 0; i < 11; ++i) k.dequantise[i] = kDequantise[i];
     k.multiply = multiply;
-    k.quantise = quantise;
+    k.quantise_int8 = quantise_int8;
+    k.quantise_int16 = quantise_int16;
     k.rms_norm = rms_norm;
     k.silu_multiply = silu_multiply;
     k.rotate = rotate;

@@ -1,8 +1,8 @@
-// Packed weights (packing.hpp) times int8 activations. TESSERA_INT8_HEADER names the file with the
-// vectors of sixteen outputs.
+// Packed weights (packing.hpp) times int8 or int16 activations. TESSERA_INT8_HEADER names the file
+// with the vectors of sixteen outputs.
 //
 // A tile is one group of 16 outputs times kRows activation rows. For each block of 32 elements:
-// integer dot products in 8 quads, exact; one conversion, then
+// integer dot products in 8 quads or 16 pairs, exact; one conversion, then
 //   sum += (integer * weight scale) * activation scale  (+ minimum * activation sum)
 // so an output is reduced over K block by block in order, whatever the number of rows.
 #include "backends/cpu/packing.hpp"
@@ -28,6 +28,9 @@ constexpr int32_t zero_point(Packing p) {
 }
 constexpr bool has_minimum(Packing p) {
   return p == Packing::u4m || p == Packing::u5m;
+}
+constexpr bool is_int8(Packing p) {
+  return row_form(p) == RowForm::int8;
 }
 constexpr uint32_t scales_at(Packing p) {
   return packed_block_bytes(p) - (has_minimum(p) || p == Packing::u6z ? 64 : 32);
@@ -73,6 +76,26 @@ TESSERA_INLINE void multiply_quads(const uint8_t* block, const int8_t* const (&q
   }
 }
 
+template <uint32_t R>
+TESSERA_INLINE void multiply_pairs(const uint8_t* block, const int8_t* const (&q)[R],
+                                   Ints (&sum)[R]) {
+#pragma GCC unroll 16
+  for (uint32_t j = 0; j < kBlock / 2; ++j) {
+    const Pairs w = load_pairs(block + 64 * j);
+#pragma GCC unroll 8
+    for (uint32_t r = 0; r < R; ++r) sum[r] = dot_pairs(sum[r], w, q[r] + 4 * j);
+  }
+}
+
+template <Packing p>
+TESSERA_INLINE Floats load_scales(const uint8_t* block) {
+  if constexpr (p == Packing::s14) {
+    return load_floats(reinterpret_cast<const float*>(block + 1024));
+  } else {
+    return load_halves(block + scales_at(p));
+  }
+}
+
 template <Packing p, uint32_t R>
 TESSERA_INLINE void tile(const PackedArgs& args, uint32_t row) {
   const int8_t* q[R];
@@ -84,8 +107,10 @@ TESSERA_INLINE void tile(const PackedArgs& args, uint32_t row) {
   for (uint32_t r = 0; r < R; ++r) {
     q[r] = args.x.q + (row + r) * args.x.q_stride;
     scale[r] = args.x.scale + (row + r) * args.x.block_stride;
-    sum[r] = args.x.sum + (row + r) * args.x.block_stride;
-    count[r] = args.x.count + (row + r) * 2 * args.x.block_stride;
+    if constexpr (is_int8(p)) {
+      sum[r] = args.x.sum + (row + r) * args.x.block_stride;
+      count[r] = args.x.count + (row + r) * 2 * args.x.block_stride;
+    }
     out[r] = zero();
   }
   const uint8_t* block = args.group;
@@ -102,11 +127,15 @@ TESSERA_INLINE void tile(const PackedArgs& args, uint32_t row) {
         low[r] = splat_int(0);
       }
     }
-    multiply_quads<p, 0>(block, q, low, high);
-    multiply_quads<p, 1>(block, q, low, high);
-    multiply_quads<p, 2>(block, q, low, high);
-    multiply_quads<p, 3>(block, q, low, high);
-    const Floats w = load_halves(block + scales_at(p));
+    if constexpr (is_int8(p)) {
+      multiply_quads<p, 0>(block, q, low, high);
+      multiply_quads<p, 1>(block, q, low, high);
+      multiply_quads<p, 2>(block, q, low, high);
+      multiply_quads<p, 3>(block, q, low, high);
+    } else {
+      multiply_pairs(block, q, low);
+    }
+    const Floats w = load_scales<p>(block);
     Floats second = zero();
     if constexpr (has_minimum(p) || p == Packing::u6z) {
       second = load_halves(block + scales_at(p) + 32);
@@ -119,7 +148,7 @@ TESSERA_INLINE void tile(const PackedArgs& args, uint32_t row) {
       }
       out[r] = fma(part, scale[r][b], out[r]);
       if constexpr (has_minimum(p)) out[r] = fma(second, sum[r][b], out[r]);
-      q[r] += kBlock;
+      q[r] += is_int8(p) ? kBlock : 2 * kBlock;
     }
   }
 #pragma GCC unroll 8
@@ -161,6 +190,7 @@ const PackedKernels kPacked = {{
     multiply_packed<Packing::u5m>,
     multiply_packed<Packing::u6z>,
     multiply_packed<Packing::u8z>,
+    multiply_packed<Packing::s14>,
 }};
 
 }  // namespace tessera::cpu::TESSERA_ISA

@@ -3,6 +3,13 @@
 #include "backends/cpu/isa/vector.hpp"
 
 namespace tessera::cpu::TESSERA_ISA {
+namespace {
+
+// Adding 1.5 * 2^23 rounds to the nearest integer, ties to even; its low bits are the integer.
+constexpr float kMagic = 12582912.0f;
+constexpr int32_t kMagicBits = 0x4b400000;
+
+}  // namespace
 
 // x is padded with zeros to whole lanes, which add nothing to the sum of squares.
 void rms_norm(const float* x, const float* norm, float epsilon, uint32_t width, float* out) {
@@ -20,15 +27,12 @@ void rms_norm(const float* x, const float* norm, float epsilon, uint32_t width, 
   for (; i % kLanes != 0; ++i) out[i] = 0.0f;
 }
 
-void quantise(const float* x, uint32_t width, int8_t* q, float* scale, float* sum, int32_t* count) {
-  constexpr uint32_t kBlockElements = 32;
-  // Adding 1.5 * 2^23 rounds to the nearest integer, ties to even; its low bits are the integer.
-  constexpr float kMagic = 12582912.0f;
-  constexpr int32_t kMagicBits = 0x4b400000;
+void quantise_int8(const float* x, uint32_t width, int8_t* q, float* scale, float* sum,
+                   int32_t* count) {
   typedef int8_t Narrow __attribute__((vector_size(kVec)));
-  for (uint32_t b = 0; b < width / kBlockElements; ++b, x += kBlockElements, q += kBlockElements) {
+  for (uint32_t b = 0; b < width / kBlock; ++b, x += kBlock, q += kBlock) {
     Vec largest = {};
-    for (uint32_t i = 0; i < kBlockElements; i += kVec) {
+    for (uint32_t i = 0; i < kBlock; i += kVec) {
       const Vec v = load(x + i);
       largest = max(max(v, -v), largest);
     }
@@ -49,6 +53,30 @@ void quantise(const float* x, uint32_t width, int8_t* q, float* scale, float* su
     }
     scale[b] = magnitude / 127.0f;
     sum[b] = scale[b] * (sums[0] + sums[1]);
+  }
+}
+
+void quantise_int16(const float* x, uint32_t width, int16_t* q, float* scale) {
+  constexpr float kMaxCode = 4095.0f;
+  constexpr float kSmallest = 0x1p-100f;  // a block of less is zero: kMaxCode / it stays finite
+  typedef int16_t Narrow __attribute__((vector_size(2 * kVec)));
+  for (uint32_t b = 0; b < width / kBlock; ++b, x += kBlock, q += kBlock) {
+    // As integers, magnitudes have the same order, and NaN is the largest.
+    IntVec largest = {};
+    for (uint32_t i = 0; i < kBlock; i += kVec) {
+      const IntVec bits = (IntVec)load(x + i) & 0x7fffffff;
+      largest = bits > largest ? bits : largest;
+    }
+    const float magnitude = __builtin_bit_cast(float, largest_of(largest));
+    const bool usable = magnitude >= kSmallest && magnitude < __builtin_inff();
+    const Vec inverse = splat(usable ? kMaxCode / magnitude : 0.0f);
+    const int32_t keep = usable ? -1 : 0;
+    for (uint32_t i = 0; i < kBlock; i += kVec) {
+      const Vec shifted = load(x + i) * inverse + splat(kMagic);
+      const Narrow n = __builtin_convertvector(((IntVec)shifted - kMagicBits) & keep, Narrow);
+      __builtin_memcpy(q + i, &n, sizeof n);
+    }
+    scale[b] = usable ? magnitude / kMaxCode : magnitude * 0.0f;
   }
 }
 

@@ -6,7 +6,9 @@
 namespace tessera::cpu::TESSERA_ISA {
 
 void multiply(const MultiplyArgs& args);
-void quantise(const float* x, uint32_t width, int8_t* q, float* scale, float* sum, int32_t* count);
+void quantise_int8(const float* x, uint32_t width, int8_t* q, float* scale, float* sum,
+                   int32_t* count);
+void quantise_int16(const float* x, uint32_t width, int16_t* q, float* scale);
 
 void rms_norm(const float* x, const float* norm, float epsilon, uint32_t width, float* out);
 void silu_multiply(const float* gate, const float* up, uint32_t count, float* out);

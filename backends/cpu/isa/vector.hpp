@@ -19,6 +19,7 @@ namespace tessera::cpu::TESSERA_ISA {
 typedef float Vec __attribute__((vector_size(TESSERA_VECTOR_BYTES)));
 typedef int32_t IntVec __attribute__((vector_size(TESSERA_VECTOR_BYTES)));
 typedef float Vec4 __attribute__((vector_size(16)));
+typedef int32_t IntVec4 __attribute__((vector_size(16)));
 
 constexpr uint32_t kVec = TESSERA_VECTOR_BYTES / 4;  // floats a register
 constexpr uint32_t kParts = kLanes / kVec;           // registers for kLanes floats
@@ -84,17 +85,21 @@ TESSERA_INLINE float sum(const Lanes& a) {
   return (f[0] + f[2]) + (f[1] + f[3]);
 }
 
-TESSERA_INLINE float largest_of(Vec v) {
-  if constexpr (kVec > 4) {
-    Vec4 part[kVec / 4];
-    __builtin_memcpy(part, &v, sizeof v);
-    for (uint32_t i = 1; i < kVec / 4; ++i) part[0] = part[i] > part[0] ? part[i] : part[0];
-    __builtin_memcpy(&v, part, sizeof(Vec4));
-  }
-  const Vec4 four = quarter<0>(&v);
-  const Vec4 two = __builtin_shufflevector(four, four, 2, 3, 0, 1);
-  const Vec4 a = four > two ? four : two;
+template <class Four, class V>
+TESSERA_INLINE auto largest_by_four(V v) {
+  Four part[kVec / 4];
+  __builtin_memcpy(part, &v, sizeof v);
+  for (uint32_t i = 1; i < kVec / 4; ++i) part[0] = part[i] > part[0] ? part[i] : part[0];
+  const Four two = __builtin_shufflevector(part[0], part[0], 2, 3, 0, 1);
+  const Four a = part[0] > two ? part[0] : two;
   return a[0] > a[1] ? a[0] : a[1];
+}
+
+TESSERA_INLINE float largest_of(Vec v) {
+  return largest_by_four<Vec4>(v);
+}
+TESSERA_INLINE int32_t largest_of(IntVec v) {
+  return largest_by_four<IntVec4>(v);
 }
 
 // e^x to about one unit in the last place. 0 below -87.3; x above 88 counts as 88.

@@ -87,6 +87,10 @@ TESSERA_INLINE Ints dot_wide(Ints sum, Codes w, const int8_t* a) {
   return dot(sum, w, a);
 }
 
+TESSERA_INLINE __m256i dot_pairs_half(__m256i sum, __m256i w, __m256i a) {
+  return _mm256_dpwssd_avx_epi32(sum, w, a);
+}
+
 #else
 
 constexpr int32_t kWideZero = 0;
@@ -111,7 +115,21 @@ TESSERA_INLINE Ints dot_wide(Ints sum, Codes w, const int8_t* a) {
   return out;
 }
 
+TESSERA_INLINE __m256i dot_pairs_half(__m256i sum, __m256i w, __m256i a) {
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(w, a));
+}
+
 #endif
+
+// Two int16 weights of each output.
+using Pairs = Codes;
+TESSERA_INLINE Pairs load_pairs(const uint8_t* from) {
+  return load_codes(from);
+}
+TESSERA_INLINE Ints dot_pairs(Ints sum, Pairs w, const int8_t* a) {
+  const __m256i pair = splat_quad(a);
+  return {{dot_pairs_half(sum.v[0], w.v[0], pair), dot_pairs_half(sum.v[1], w.v[1], pair)}};
+}
 
 TESSERA_INLINE Ints splat_int(int32_t x) {
   return {{_mm256_set1_epi32(x), _mm256_set1_epi32(x)}};

@@ -1,4 +1,4 @@
-// Sixteen outputs in one 512-bit register; VPDPBUSD.
+// Sixteen outputs in one 512-bit register; VPDPBUSD and VPDPWSSD.
 #pragma once
 
 #include <immintrin.h>
@@ -61,6 +61,18 @@ TESSERA_INLINE Ints dot(Ints sum, Codes w, const int8_t* a) {
 // The same for w of 0 .. 255 that stand for w - 128.
 TESSERA_INLINE Ints dot_wide(Ints sum, Codes w, const int8_t* a) {
   return dot(sum, w, a);
+}
+
+// Two int16 weights of each output.
+using Pairs = Codes;
+TESSERA_INLINE Pairs load_pairs(const uint8_t* from) {
+  return load_codes(from);
+}
+// sum + <w, a> over two int16 elements of each output.
+TESSERA_INLINE Ints dot_pairs(Ints sum, Pairs w, const int8_t* a) {
+  int32_t pair;
+  __builtin_memcpy(&pair, a, sizeof(pair));
+  return {_mm512_dpwssd_epi32(sum.v, w.v, _mm512_set1_epi32(pair))};
 }
 
 TESSERA_INLINE Ints splat_int(int32_t x) {

@@ -1,6 +1,10 @@
 // Sixteen outputs in plain arrays, which compilers turn into what vectors the target has.
 #pragma once
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 #include <cstdint>
 
 #include "backends/cpu/isa/half.hpp"
@@ -54,6 +58,34 @@ TESSERA_INLINE Ints dot(Ints sum, Codes w, const int8_t* a) {
 TESSERA_INLINE Ints dot_wide(Ints sum, Codes w, const int8_t* a) {
   return dot(sum, w, a);
 }
+
+// Two int16 weights of each output.
+using Pairs = Codes;
+TESSERA_INLINE Pairs load_pairs(const uint8_t* from) {
+  return load_codes(from);
+}
+TESSERA_INLINE Ints dot_pairs(Ints sum, Pairs w, const int8_t* a) {
+#ifdef __SSE2__  // compilers do not find PMADDWD in the loop below
+  int32_t pair;
+  __builtin_memcpy(&pair, a, sizeof(pair));
+  for (int i = 0; i < 4; ++i) {
+    __m128i v, s;
+    __builtin_memcpy(&v, w.v + 16 * i, sizeof(v));
+    __builtin_memcpy(&s, sum.v + 4 * i, sizeof(s));
+    s = _mm_add_epi32(s, _mm_madd_epi16(v, _mm_set1_epi32(pair)));
+    __builtin_memcpy(sum.v + 4 * i, &s, sizeof(s));
+  }
+#else
+  int16_t weights[32], pair[2];
+  __builtin_memcpy(weights, w.v, sizeof(weights));
+  __builtin_memcpy(pair, a, sizeof(pair));
+  for (int i = 0; i < 16; ++i) {
+    sum.v[i] += weights[2 * i] * pair[0] + weights[2 * i + 1] * pair[1];
+  }
+#endif
+  return sum;
+}
+
 TESSERA_INLINE Ints splat_int(int32_t x) {
   Ints out;
   for (int32_t& i : out.v) i = x;

@@ -1,6 +1,6 @@
 // Sixteen outputs in four 128-bit registers; SDOT where the processor has it, otherwise products of
 // bytes in 16 bits, summed in pairs. Weights below 128 are the same signed or not; wide ones become
-// signed by their top bit, which takes away 128.
+// signed by their top bit, which takes away 128. Pairs of int16 are multiplied by SMLAL.
 #pragma once
 
 #include <arm_neon.h>
@@ -93,6 +93,36 @@ TESSERA_INLINE Ints dot(Ints sum, Codes w, const int8_t* a) {
 TESSERA_INLINE Ints dot_wide(Ints sum, Codes w, const int8_t* a) {
   for (uint8x16_t& v : w.v) v = veorq_u8(v, vdupq_n_u8(0x80));
   return dot(sum, w, a);
+}
+
+// Two int16 weights of each output, first elements and second ones apart.
+struct Pairs {
+  int16x8_t first[2];
+  int16x8_t second[2];
+};
+TESSERA_INLINE Pairs load_pairs(const uint8_t* from) {
+  Pairs x;
+  for (int i = 0; i < 2; ++i) {
+    const int16x8_t a = vreinterpretq_s16_u8(vld1q_u8(from + 32 * i));
+    const int16x8_t b = vreinterpretq_s16_u8(vld1q_u8(from + 32 * i + 16));
+    x.first[i] = vuzp1q_s16(a, b);
+    x.second[i] = vuzp2q_s16(a, b);
+  }
+  return x;
+}
+TESSERA_INLINE Ints dot_pairs(Ints sum, Pairs w, const int8_t* a) {
+  int32_t bits;
+  __builtin_memcpy(&bits, a, sizeof(bits));
+  const int16x4_t pair = vreinterpret_s16_s32(vdup_n_s32(bits));
+  for (int i = 0; i < 2; ++i) {
+    int32x4_t& low = sum.v[2 * i];
+    int32x4_t& high = sum.v[2 * i + 1];
+    low = vmlal_lane_s16(low, vget_low_s16(w.first[i]), pair, 0);
+    high = vmlal_high_lane_s16(high, w.first[i], pair, 0);
+    low = vmlal_lane_s16(low, vget_low_s16(w.second[i]), pair, 1);
+    high = vmlal_high_lane_s16(high, w.second[i], pair, 1);
+  }
+  return sum;
 }
 
 TESSERA_INLINE Ints splat_int(int32_t x) {
