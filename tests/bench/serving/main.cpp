@@ -29,15 +29,23 @@ struct Options {
   std::vector<std::string> texts{"README.md", "docs/architecture.md", "docs/abi.md", "docs/text.md",
                                  "docs/samples.md"};
   std::string json;
+  std::uint32_t rounds = 0;  // 0: as many as there usually are, likewise below
+  std::uint32_t tries = 0;
   bool quick = false;
 };
+
+serving::Counts counts_of(const Options& options) {
+  serving::Counts counts = options.quick ? serving::quick_counts() : serving::Counts();
+  if (options.rounds) counts.rounds = options.rounds;
+  if (options.tries) counts.tries = options.tries;
+  return counts;
+}
 
 int run(const Options& options) {
   const tsr::Runtime runtime;
   const tsr::Model model = common::load_model(runtime, options.model);
   const tsr::ModelInfo info = model.info();
-  serving::Bench bench(model, options.model.threads,
-                       options.quick ? serving::quick_counts() : serving::Counts(), options.texts,
+  serving::Bench bench(model, options.model.threads, counts_of(options), options.texts,
                        options.json);
   const std::uint32_t threads =
       options.model.threads ? options.model.threads : std::thread::hardware_concurrency();
@@ -82,6 +90,12 @@ int main(int argc, char** argv) {
       ->delimiter(',')
       ->check(CLI::IsMember(names))
       ->option_text("NAME,... [all]");
+  app.add_option("--rounds", options.rounds, "Of sessions and lookup")
+      ->check(CLI::Range(1, 1000))
+      ->option_text("N [5]");
+  app.add_option("--tries", options.tries, "Of each kind of cancel")
+      ->check(CLI::Range(1, 100000))
+      ->option_text("N [50]");
   app.add_option("--json", options.json, "Also write one JSON object a line to this file");
   app.add_option("--texts", options.texts, "Files that prompts and documents come from")
       ->delimiter(',')

@@ -98,6 +98,7 @@ void measure_sessions(Bench& bench) {
   if (counts.front() != 1) counts.insert(counts.begin(), 1);
   std::map<std::uint32_t, std::vector<double>> speeds, ratios;
   for (std::uint32_t round = 0; round < bench.counts.rounds; ++round) {
+    std::fprintf(stderr, "sessions: round %u of %u\n", round + 1, bench.counts.rounds);
     for (const std::uint32_t count : counts) {
       speeds[count].push_back(run(bench, count));
       ratios[count].push_back(speeds[count].back() / speeds[1].back());  // within the round
