@@ -12,8 +12,10 @@ import unittest
 
 import cmake_args
 import options
+import quality
 import report
 import shares
+import texts  # of the oracle's folder, which quality knows
 from neighbours import Neighbours
 from rounds import Failed, compare, interleave, median_limits, rows
 
@@ -122,6 +124,68 @@ class Options(unittest.TestCase):
         self.refuse("exclude each other", *peer, "--types", "F16", "--model", __file__)
         self.refuse("give --types too", *peer, "--shape", "1B")
         self.refuse("invalid choice", *peer, "--kv", "q4_0")
+        self.refuse("--depths is not for --quality", *peer, "--quality", "--depths", "7")
+        self.refuse("--kv is not for --quality", *peer, "--quality", "--kv", "q8_0")
+        self.refuse("--positions is for --quality", *peer, "--positions", "100")
+        self.refuse("'0' is not a number from 1", *peer, "--quality", "--positions", "0")
+
+    def test_quality(self):
+        self.assertEqual(options.parse(["--against", "llama.cpp", "--quality"]).positions, 2048)
+
+
+class Quality(unittest.TestCase):
+    def test_whole_texts_in_order(self):
+        one, two = [("a", [1] * 4), ("b", [2] * 4)], [("c", [3] * 4)]
+        for positions, names in ((1, "a"), (4, "a"), (5, "ab"), (9, "abc"), (12, "abc")):
+            chosen = texts.first([one, iter(two)], positions)
+            self.assertEqual("".join(name for name, _ in chosen), names)
+        self.assertRaisesRegex(ValueError, "only 12 positions", texts.first, [one, two], 13)
+
+    def test_summary(self):
+        tally = quality.Tally()
+        tally.add([0.5] * 4 + [1], [True] * 5)
+        tally.add([2] * 5, [False] * 5)
+        summary = tally.summary()
+        self.assertEqual(summary, {"mean_kl": 1.3, "p90_kl": 2, "top1": 0.5})
+
+    def test_lines(self):
+        def said(ours, theirs):
+            tallies = {report.OURS: ours, report.THEIRS: theirs}
+            summaries = {
+                name: {"mean_kl": kl, "p90_kl": 2 * kl, "top1": 0.97}
+                for name, kl in tallies.items()
+            }
+            return "\n".join(quality.lines(summaries, 2048))
+
+        self.assertRegex(said(0.002, 0.004), r"tessera +0\.00200 +0\.00400 +97\.00 %")
+        self.assertRegex(said(0.002, 0.004), r"ratio 0\.50 .*: met")
+        self.assertRegex(said(0.0036, 0.003), "ratio 1.20 .*MISSED")
+        self.assertRegex(said(0.005, 0.006), "ratio 0.83 .*MISSED")
+
+    def test_divergence(self):
+        try:
+            import divergence
+            import numpy
+        except ImportError:
+            self.skipTest("no numpy")
+        logits = numpy.log([[0.5, 0.25, 0.25], [0.2, 0.3, 0.5]])
+        other = numpy.log([[0.25, 0.5, 0.25], [0.2, 0.3, 0.5]]) + 7
+        kl = divergence.by_position(logits, other)
+        self.assertAlmostEqual(kl[0], 0.25 * numpy.log(2))
+        self.assertAlmostEqual(kl[1], 0)
+
+    def test_tokens_of_the_library(self):
+        if TOOLS is None:
+            self.skipTest("no build folder given")
+        cli = TOOLS.parent / "unit/text/tokenizer_cli"
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "model.gguf"
+            rows([TOOLS / "random_model", "135M", "Q4_1", path, "1"])
+            pages = dict(texts.page_texts(path, cli))
+        self.assertEqual(list(pages), texts.PAGES)
+        self.assertEqual({len(ids) for ids in pages.values()}, {texts.LENGTH})
+        with self.assertRaisesRegex(RuntimeError, "nowhere"):
+            texts.tokenise(cli, "/nowhere.gguf", "text")
 
 
 class Building(unittest.TestCase):

@@ -84,6 +84,11 @@ def main():
     try:
         log = open(options.json, "w") if options.json else None
         with log or contextlib.nullcontext():
+            if options.quality:
+                import quality  # needs numpy and gguf
+
+                quality.measure(option.models(options)[0].path, options, log, say)
+                return 0
             for model in option.models(options):
                 measure(model, options, log)
     except (Failed, OSError) as error:

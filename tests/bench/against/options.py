@@ -73,6 +73,15 @@ def parser():
         help="tokens in the context before each test (default: 0,4096)",
     )
     p.add_argument("--kv", choices=["f16", "q8_0"], default="f16", help="type of the KV cache")
+    p.add_argument(
+        "--quality", action="store_true", help="exactness instead: KL of both to the fp32 oracle"
+    )
+    p.add_argument(
+        "--positions",
+        type=number(1, 1_000_000),
+        default=2048,
+        help="with --quality: of text, at least (default: 2048)",
+    )
     p.add_argument("--json", help="also write one JSON object a line to this file")
     p.add_argument("--check", action="store_true", help=argparse.SUPPRESS)  # parse, do nothing
     return p
@@ -85,6 +94,9 @@ def parse(arguments):
         p.error("--model and --types exclude each other")
     if options.shape and not options.types:
         p.error("--shape is for random weights: give --types too")
+    for name in ("types", "shape", "rounds", "depths", "kv") if options.quality else ("positions",):
+        if getattr(options, name) != p.get_default(name):
+            p.error(f"--{name} is {'not for' if options.quality else 'for'} --quality")
     return options
 
 

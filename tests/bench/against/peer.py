@@ -99,6 +99,18 @@ class Peer:
         return speeds[1:]
 
 
+def keep_log(lib):
+    """Starts the library with a log that goes to log_text. The callback, to be kept."""
+
+    @lib.llama_log_callback
+    def keep(_level, text, _data):
+        log_text.append(text.decode(errors="replace"))
+
+    lib.llama_log_set(keep, ctypes.c_void_p(0))
+    lib.llama_backend_init()
+    return keep
+
+
 def version(lib):
     """Of the package, and of what it contains where the libraries tell it."""
     import llama_cpp
@@ -149,12 +161,7 @@ def main():
     options = parse(sys.argv[1:])
     import llama_cpp.llama_cpp as lib
 
-    @lib.llama_log_callback
-    def keep_log(_level, text, _data):
-        log_text.append(text.decode(errors="replace"))
-
-    lib.llama_log_set(keep_log, ctypes.c_void_p(0))
-    lib.llama_backend_init()
+    log = keep_log(lib)  # noqa: F841, as long as the library may call it
     peer = Peer(lib, options, max(options.depth) + max(options.pp + options.tg))
     print(json.dumps({"about": about(lib)}), flush=True)
     for depth in options.depth:

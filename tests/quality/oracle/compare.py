@@ -2,11 +2,13 @@
 """Runs the oracle and the library side by side and compares all logits of all positions.
 
     compare.py [--model MODEL.gguf] [--golden GOLDEN.bin] [--dump build/release/.../logits_dump]
-               [--oracle float32] [--texts N]
+               [--oracle float32] [--positions N]
 
-The texts are the token ids of the golden file, whose numbers are not used. Fails where the largest
-error exceeds 1e-3, or the likeliest token differs at a position where the oracle is not in doubt;
-then the same with fast math and F16 KV, where the mean KL over all positions must not exceed 0.004.
+The texts are the token ids of the golden file, whose numbers are not used; with --positions, as
+many of them, and behind them of this project's pages, as it takes (see texts.py). Fails where the
+largest error exceeds 1e-3, or the likeliest token differs at a position where the oracle is not in
+doubt; then the same with fast math and F16 KV, where the mean KL over all positions must not exceed
+0.004.
 """
 
 import argparse
@@ -17,7 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+import divergence
 import golden
+import texts
 from llama import Llama
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -33,15 +37,6 @@ def library_logits(dump, model, tokens, folder, *mode):
     return np.fromfile(folder / "logits", "<f4").reshape(len(tokens), -1)
 
 
-def divergence(expected, ours):
-    """Mean over positions of KL(expected || ours), in nats."""
-    def log_softmax(x):
-        x = x - x.max(axis=-1, keepdims=True)
-        return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
-    p, q = log_softmax(expected), log_softmax(ours.astype(np.float64))
-    return (np.exp(p) * (p - q)).sum(axis=-1).mean()
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -51,16 +46,16 @@ def main():
     parser.add_argument("--dump", type=Path,
                         default=ROOT / "build/release/tests/quality/logits_dump")
     parser.add_argument("--oracle", choices=["float64", "float32"], default="float64")
-    parser.add_argument("--texts", type=int, default=1000, help="compare the first N only")
+    parser.add_argument("--positions", type=int, help="at least N (default: the golden texts)")
     arguments = parser.parse_args()
 
     arrays = golden.read(arguments.golden)
     oracle = Llama(arguments.model, np.dtype(arguments.oracle).type)
     worst, wrong, fast_kl, positions = 0.0, 0, 0.0, 0
-    for i in range(arguments.texts):
-        tokens = arrays.get(f"text{i}.tokens")
-        if tokens is None:
-            break
+    chosen = list(texts.golden_texts(arrays))
+    if arguments.positions:
+        chosen = texts.first([chosen, texts.page_texts(arguments.model)], arguments.positions)
+    for name, tokens in chosen:
         expected = oracle.logits_of(tokens)
         with tempfile.TemporaryDirectory() as folder:
             ours = library_logits(arguments.dump, arguments.model, tokens, Path(folder))
@@ -70,11 +65,11 @@ def main():
         differs = expected.argmax(axis=-1) != ours.argmax(axis=-1)
         wrong += int((differs & (top[:, 1] - top[:, 0] >= IN_DOUBT)).sum())
         worst = max(worst, float(error.max())) if np.isfinite(error).all() else np.inf
-        print(f"text {i}: {error.size} logits of {len(tokens)} positions, max abs error "
+        print(f"{name}: {error.size} logits of {len(tokens)} positions, max abs error "
               f"{error.max():.2e}, root mean square {np.sqrt((error ** 2).mean()):.2e}, mean KL "
-              f"{divergence(expected, ours):.1e}, likeliest token equal at "
+              f"{divergence.by_position(expected, ours).mean():.1e}, likeliest token equal at "
               f"{int((~differs).sum())} of {len(tokens)}", flush=True)
-        kl = divergence(expected, fast)
+        kl = divergence.by_position(expected, fast).mean()
         equal = int((expected.argmax(axis=-1) == fast.argmax(axis=-1)).sum())
         print(f"        fast math: mean KL {kl:.5f}, likeliest token equal at {equal}", flush=True)
         fast_kl += kl * len(tokens)

@@ -1,0 +1,101 @@
+#include "tests/bench/serving/bench.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <stdexcept>
+
+namespace serving {
+namespace {
+
+std::string contents(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::string text{std::istreambuf_iterator<char>(in), {}};
+  if (!in || text.empty()) throw std::runtime_error("the text " + path + " cannot be read");
+  return text;
+}
+
+}  // namespace
+
+Counts quick_counts() {
+  Counts counts;
+  counts.rounds = 2;
+  counts.sessions = {1, 3};
+  counts.prompt_tokens = 16;
+  counts.new_tokens = 64;
+  counts.documents = 2;
+  counts.tries = 2;
+  counts.long_prompt = 1024;
+  counts.idle_seconds = 0.2;
+  return counts;
+}
+
+Bench::Bench(const tsr::Model& m, std::uint32_t thread_count, Counts c,
+             const std::vector<std::string>& texts, const std::string& json)
+    : model(m),
+      threads(thread_count),
+      counts(std::move(c)),
+      vocabulary_(static_cast<std::int32_t>(m.info().vocabulary)) {
+  for (const std::string& path : texts) {
+    texts_.push_back(contents(path));
+    const Tokens tokens = model.tokenize(texts_.back());
+    tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  }
+  const std::uint64_t needed =
+      std::uint64_t{counts.prompt_tokens} * std::ranges::max(counts.sessions);
+  if (tokens_.size() < needed)
+    throw std::runtime_error("the texts have " + std::to_string(tokens_.size()) + " tokens, " +
+                             std::to_string(needed) + " are needed for prompts");
+  if (json.empty()) return;
+  json_.open(json);
+  if (!json_) throw std::runtime_error(json + " cannot be written");
+}
+
+tsr::Context Bench::context() const {
+  tsr::ContextOptions options;
+  options.threads = threads;
+  return tsr::Context(model, options);
+}
+
+Tokens Bench::prompt(std::uint32_t index) const {
+  const auto first = tokens_.begin() + std::ptrdiff_t{index} * counts.prompt_tokens;
+  return {first, first + counts.prompt_tokens};
+}
+
+Tokens Bench::random_tokens(std::uint32_t count) {
+  std::uniform_int_distribution<std::int32_t> any(0, vocabulary_ - 1);
+  Tokens tokens(count);
+  for (std::int32_t& token : tokens) token = any(random);
+  return tokens;
+}
+
+void Bench::log(const nlohmann::json& row) {
+  if (!json_.is_open()) return;
+  json_ << row.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << std::endl;
+  if (!json_) throw std::runtime_error("the JSON file could not be written");
+}
+
+tsr::GenerateOptions greedy(std::uint32_t max_tokens, bool ignore_end) {
+  tsr::GenerateOptions options;
+  options.max_tokens = max_tokens;
+  if (ignore_end) options.flags = TSR_GENERATE_IGNORE_END;
+  return options;
+}
+
+double quantile(std::vector<double> values, double share) {
+  std::ranges::sort(values);
+  const double rank = std::ceil(share * static_cast<double>(values.size()));
+  return values[static_cast<std::size_t>(std::max(rank, 1.0)) - 1];
+}
+
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  const std::size_t half = values.size() / 2;
+  return values.size() % 2 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
+
+const char* met(bool is) {
+  return is ? "met" : "MISSED";
+}
+
+}  // namespace serving

@@ -1,0 +1,24 @@
+// Where figures come from, and how much other programs used of it meanwhile.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "tests/bench/serving/bench.hpp"
+
+namespace serving {
+
+std::string processor();
+
+class Neighbours {
+ public:
+  Neighbours();
+  // Processors that other programs used since then, on average; nothing where it is not known.
+  std::optional<double> processors() const;
+
+ private:
+  Clock::time_point start_;
+  std::optional<double> busy_;  // seconds of all processors together, less our own
+};
+
+}  // namespace serving

@@ -1,0 +1,128 @@
+// Sessions that decode together: tokens a second of all, over the time when all of them decode.
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <stdexcept>
+
+#include "tests/bench/serving/bench.hpp"
+
+namespace serving {
+namespace {
+
+constexpr double kBar = 4;
+constexpr std::uint32_t kBarSessions = 16;
+constexpr int kRuns = 10;  // until one has a window
+
+// From when each session has a token until the first one has all of its tokens.
+class Window {
+ public:
+  Window(const tsr::Context& context, std::size_t sessions)
+      : context_(context), silent_(sessions) {}
+
+  void see(const tsr::Event& event, bool& spoke) {
+    if (!spoke && event.tokens > 0) {
+      spoke = true;
+      if (--silent_ == 0) open();
+    }
+    if (event.kind == TSR_EVENT_DONE && !closed_) close();
+  }
+
+  // 0 where one was done before another had begun.
+  double tokens_per_second() const {
+    return silent_ == 0 && tokens_ > 0 ? static_cast<double>(tokens_) / seconds_ : 0;
+  }
+
+ private:
+  void open() {
+    tokens_at_open_ = context_.metrics().generated_tokens;
+    opened_ = Clock::now();
+  }
+  void close() {
+    closed_ = true;
+    if (silent_ > 0) return;
+    seconds_ = seconds_since(opened_);
+    tokens_ = context_.metrics().generated_tokens - tokens_at_open_;
+  }
+
+  const tsr::Context& context_;
+  std::size_t silent_;
+  Clock::time_point opened_;
+  std::uint64_t tokens_at_open_ = 0;
+  bool closed_ = false;
+  double seconds_ = 0;
+  std::uint64_t tokens_ = 0;
+};
+
+double run_once(const Bench& bench, std::uint32_t count) {
+  const tsr::Context context = bench.context();
+  std::vector<tsr::Session> sessions;
+  std::map<tsr_session, std::size_t> index;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    sessions.emplace_back(context);
+    index[sessions.back().get()] = i;
+    sessions.back().add_tokens(bench.prompt(i));
+    sessions.back().evaluate();  // the prompt is not what is measured
+  }
+  for (tsr::Session& session : sessions) session.generate(greedy(bench.counts.new_tokens));
+  Window window(context, count);
+  std::vector<char> spoke(count, false);
+  std::uint32_t left = count;
+  while (left > 0) {
+    const std::size_t i = index.at(context.wait());
+    while (const auto event = sessions[i].next(0)) {
+      if (event->kind == TSR_EVENT_NONE) break;
+      if (event->kind == TSR_EVENT_FAILED) throw std::runtime_error(std::string(event->text()));
+      bool has = spoke[i];
+      window.see(*event, has);
+      spoke[i] = has;
+      if (event->kind != TSR_EVENT_DONE) continue;
+      if (event->finish != TSR_FINISH_LENGTH || event->tokens != bench.counts.new_tokens)
+        throw std::runtime_error("an answer ended before its length");
+      --left;
+    }
+  }
+  return window.tokens_per_second();
+}
+
+double run(const Bench& bench, std::uint32_t count) {
+  for (int i = 0; i < kRuns; ++i)
+    if (const double speed = run_once(bench, count); speed > 0) return speed;
+  throw std::runtime_error(std::to_string(count) +
+                           " sessions never decoded all at once: the answers are too short");
+}
+
+}  // namespace
+
+void measure_sessions(Bench& bench) {
+  std::vector<std::uint32_t> counts = bench.counts.sessions;
+  if (counts.front() != 1) counts.insert(counts.begin(), 1);
+  std::map<std::uint32_t, std::vector<double>> speeds, ratios;
+  for (std::uint32_t round = 0; round < bench.counts.rounds; ++round) {
+    std::fprintf(stderr, "sessions: round %u of %u\n", round + 1, bench.counts.rounds);
+    for (const std::uint32_t count : counts) {
+      speeds[count].push_back(run(bench, count));
+      ratios[count].push_back(speeds[count].back() / speeds[1].back());  // within the round
+    }
+  }
+  std::printf("\nsessions that decode together, prompts of %u tokens, %u new ones, median of %u\n",
+              bench.counts.prompt_tokens, bench.counts.new_tokens, bench.counts.rounds);
+  std::printf("%9s %12s %12s %8s  %s\n", "sessions", "tokens/s", "each", "ratio", "least-most");
+  for (const std::uint32_t count : counts) {
+    const double speed = median(speeds[count]), ratio = median(ratios[count]);
+    const auto [least, most] = std::ranges::minmax(ratios[count]);
+    std::printf("%9u %12.1f %12.1f %8.2f  %.2f-%.2f\n", count, speed, speed / count, ratio, least,
+                most);
+    bench.log({{"kind", "sessions"},
+               {"sessions", count},
+               {"tokens_per_second", speed},
+               {"ratio", ratio},
+               {"ratio_least", least},
+               {"ratio_most", most},
+               {"rounds", speeds[count]}});
+  }
+  if (const auto at = ratios.find(kBarSessions); at != ratios.end())
+    std::printf("bar: %u sessions at least %.0f times one: %s\n", kBarSessions, kBar,
+                met(median(at->second) >= kBar));
+}
+
+}  // namespace serving
