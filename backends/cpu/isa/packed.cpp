@@ -119,8 +119,8 @@ TESSERA_INLINE void tile(const PackedArgs& args, uint32_t row) {
 #pragma GCC unroll 8
     for (uint32_t r = 0; r < R; ++r) {
       if constexpr (p == Packing::u6z) {
-        low[r] = splat_int(-32 * count[r][2 * b]);
-        high[r] = splat_int(-32 * count[r][2 * b + 1]);
+        low[r] = minus_32_times(splat_int(count[r][2 * b]));
+        high[r] = minus_32_times(splat_int(count[r][2 * b + 1]));
       } else if constexpr (zero_point(p) != 0) {
         low[r] = splat_int(-zero_point(p) * (count[r][2 * b] + count[r][2 * b + 1]));
       } else {
@@ -144,7 +144,7 @@ TESSERA_INLINE void tile(const PackedArgs& args, uint32_t row) {
     for (uint32_t r = 0; r < R; ++r) {
       Floats part = multiply(to_floats(low[r]), w);
       if constexpr (p == Packing::u6z) {
-        part = add(part, multiply(to_floats(high[r]), second));
+        part = fma(to_floats(high[r]), second, part);
       }
       out[r] = fma(part, scale[r][b], out[r]);
       if constexpr (has_minimum(p)) out[r] = fma(second, sum[r][b], out[r]);

@@ -134,6 +134,10 @@ TESSERA_INLINE Ints dot_pairs(Ints sum, Pairs w, const int8_t* a) {
 TESSERA_INLINE Ints splat_int(int32_t x) {
   return {{_mm256_set1_epi32(x), _mm256_set1_epi32(x)}};
 }
+TESSERA_INLINE Ints minus_32_times(Ints x) {
+  for (__m256i& v : x.v) v = _mm256_slli_epi32(_mm256_sub_epi32(_mm256_setzero_si256(), v), 5);
+  return x;
+}
 TESSERA_INLINE Floats to_floats(Ints x) {
   return {{_mm256_cvtepi32_ps(x.v[0]), _mm256_cvtepi32_ps(x.v[1])}};
 }
@@ -150,6 +154,9 @@ TESSERA_INLINE Floats multiply(Floats a, Floats b) {
 TESSERA_INLINE Floats fma(Floats a, float b, Floats c) {
   const __m256 s = _mm256_set1_ps(b);
   return {{_mm256_fmadd_ps(a.v[0], s, c.v[0]), _mm256_fmadd_ps(a.v[1], s, c.v[1])}};
+}
+TESSERA_INLINE Floats fma(Floats a, Floats b, Floats c) {
+  return {{_mm256_fmadd_ps(a.v[0], b.v[0], c.v[0]), _mm256_fmadd_ps(a.v[1], b.v[1], c.v[1])}};
 }
 TESSERA_INLINE Floats add(Floats a, Floats b) {
   return {{_mm256_add_ps(a.v[0], b.v[0]), _mm256_add_ps(a.v[1], b.v[1])}};

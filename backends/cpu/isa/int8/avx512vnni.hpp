@@ -78,6 +78,9 @@ TESSERA_INLINE Ints dot_pairs(Ints sum, Pairs w, const int8_t* a) {
 TESSERA_INLINE Ints splat_int(int32_t x) {
   return {_mm512_set1_epi32(x)};
 }
+TESSERA_INLINE Ints minus_32_times(Ints x) {
+  return {_mm512_slli_epi32(_mm512_sub_epi32(_mm512_setzero_si512(), x.v), 5)};
+}
 TESSERA_INLINE Floats to_floats(Ints x) {
   return {_mm512_cvtepi32_ps(x.v)};
 }
@@ -93,6 +96,9 @@ TESSERA_INLINE Floats multiply(Floats a, Floats b) {
 // a * b + c
 TESSERA_INLINE Floats fma(Floats a, float b, Floats c) {
   return {_mm512_fmadd_ps(a.v, _mm512_set1_ps(b), c.v)};
+}
+TESSERA_INLINE Floats fma(Floats a, Floats b, Floats c) {
+  return {_mm512_fmadd_ps(a.v, b.v, c.v)};
 }
 TESSERA_INLINE Floats add(Floats a, Floats b) {
   return {_mm512_add_ps(a.v, b.v)};

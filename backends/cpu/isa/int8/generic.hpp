@@ -91,6 +91,10 @@ TESSERA_INLINE Ints splat_int(int32_t x) {
   for (int32_t& i : out.v) i = x;
   return out;
 }
+TESSERA_INLINE Ints minus_32_times(Ints x) {
+  for (int32_t& i : x.v) i *= -32;
+  return x;
+}
 TESSERA_INLINE Floats to_floats(Ints x) {
   Floats out;
   for (int i = 0; i < 16; ++i) out.v[i] = static_cast<float>(x.v[i]);
@@ -114,6 +118,10 @@ TESSERA_INLINE Floats multiply(Floats a, Floats b) {
 }
 TESSERA_INLINE Floats fma(Floats a, float b, Floats c) {
   for (int i = 0; i < 16; ++i) c.v[i] = a.v[i] * b + c.v[i];
+  return c;
+}
+TESSERA_INLINE Floats fma(Floats a, Floats b, Floats c) {
+  for (int i = 0; i < 16; ++i) c.v[i] = a.v[i] * b.v[i] + c.v[i];
   return c;
 }
 TESSERA_INLINE Floats add(Floats a, Floats b) {

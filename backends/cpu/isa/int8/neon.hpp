@@ -129,6 +129,10 @@ TESSERA_INLINE Ints splat_int(int32_t x) {
   const int32x4_t v = vdupq_n_s32(x);
   return {{v, v, v, v}};
 }
+TESSERA_INLINE Ints minus_32_times(Ints x) {
+  for (int32x4_t& v : x.v) v = vshlq_n_s32(vnegq_s32(v), 5);
+  return x;
+}
 TESSERA_INLINE Floats to_floats(Ints x) {
   Floats out;
   for (int i = 0; i < 4; ++i) out.v[i] = vcvtq_f32_s32(x.v[i]);
@@ -152,6 +156,10 @@ TESSERA_INLINE Floats multiply(Floats a, Floats b) {
 // a * b + c
 TESSERA_INLINE Floats fma(Floats a, float b, Floats c) {
   for (int i = 0; i < 4; ++i) c.v[i] = vfmaq_n_f32(c.v[i], a.v[i], b);
+  return c;
+}
+TESSERA_INLINE Floats fma(Floats a, Floats b, Floats c) {
+  for (int i = 0; i < 4; ++i) c.v[i] = vfmaq_f32(c.v[i], a.v[i], b.v[i]);
   return c;
 }
 TESSERA_INLINE Floats add(Floats a, Floats b) {
