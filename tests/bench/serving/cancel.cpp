@@ -27,6 +27,8 @@ class Others {
   Others(Bench& bench, const tsr::Context& context) : context_(context) {
     for (std::uint32_t i = 0; i < kDecoding; ++i) {
       prompts_.push_back(bench.random_tokens(bench.counts.prompt_tokens));
+    }
+    for (std::uint32_t i = 0; i < kDecoding; ++i) {  // prompts_ stays where it is from here on
       decoding_.emplace_back([this, i] { work([&] { answer(prompts_[i], kOthersAnswer); }); });
     }
     decoding_.emplace_back([this, length = bench.counts.long_prompt,
