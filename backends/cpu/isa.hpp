@@ -16,6 +16,18 @@ struct Isa {
   const Kernels& (*kernels)();
 };
 
+// The fp32 kernels of one instruction set with the packed ones of another, for Isa::kernels.
+template <const Kernels& (*floats)(), const PackedKernels& packed, const char* name>
+const Kernels& combined() {
+  static const Kernels kernels = [] {
+    Kernels k = floats();
+    k.packed = packed;
+    k.name = name;
+    return k;
+  }();
+  return kernels;
+}
+
 // All variants in this build (isa_x86.cpp, isa_arm.cpp or isa_generic.cpp). Any thread.
 std::span<const Isa> isas();
 

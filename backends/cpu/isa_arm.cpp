@@ -39,26 +39,15 @@ bool runs_dotprod() {
 #endif
 }
 
-// The fp32 kernels of the baseline, which is NEON, with int8 kernels.
-template <const PackedKernels& packed, const char* name>
-const Kernels& combined() {
-  static const Kernels kernels = [] {
-    Kernels k = baseline::table();
-    k.packed = packed;
-    k.name = name;
-    return k;
-  }();
-  return kernels;
-}
-
+// The baseline is NEON: its fp32 kernels are those of all.
 constexpr char kBaseline[] = "baseline";
 constexpr char kNeon[] = "neon";
 constexpr char kDotprod[] = "dotprod";
 
 constexpr Isa kIsas[] = {
-    {kBaseline, always, combined<baseline::kPacked, kBaseline>},
-    {kNeon, always, combined<neon::kPacked, kNeon>},
-    {kDotprod, runs_dotprod, combined<dotprod::kPacked, kDotprod>},
+    {kBaseline, always, combined<baseline::table, baseline::kPacked, kBaseline>},
+    {kNeon, always, combined<baseline::table, neon::kPacked, kNeon>},
+    {kDotprod, runs_dotprod, combined<baseline::table, dotprod::kPacked, kDotprod>},
 };
 
 }  // namespace

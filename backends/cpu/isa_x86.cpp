@@ -88,18 +88,6 @@ bool runs_avx512vnni() {
   return runs_avx512() && has(features().leaf7_ecx, bit_AVX512VNNI);
 }
 
-// The fp32 kernels of one instruction set with the int8 kernels of another.
-template <const Kernels& (*floats)(), const PackedKernels& packed, const char* name>
-const Kernels& combined() {
-  static const Kernels kernels = [] {
-    Kernels k = floats();
-    k.packed = packed;
-    k.name = name;
-    return k;
-  }();
-  return kernels;
-}
-
 constexpr char kBaseline[] = "baseline";
 constexpr char kAvx2[] = "avx2";
 constexpr char kAvxVnni[] = "avxvnni";

@@ -8,6 +8,7 @@
 
 #include "backends/cpu/isa.hpp"
 #include "backends/cpu/pages.hpp"
+#include "tests/conformance/isa_test.hpp"
 #include "tests/fuzz/random.hpp"
 
 namespace tessera::cpu {
@@ -74,14 +75,7 @@ std::string text(const Case& c) {
          std::to_string(c.head_dim) + ", planes of " + std::to_string(c.plane_slots);
 }
 
-class CpuAttention : public testing::TestWithParam<Isa> {
- protected:
-  void SetUp() override {
-    if (!GetParam().supported()) GTEST_SKIP() << "this machine does not run it";
-    kernels = &GetParam().kernels();
-  }
-  const Kernels* kernels = nullptr;
-};
+class CpuAttention : public IsaTest {};
 
 constexpr uint32_t kQueries = 13;  // whole blocks of every kernel and a rest
 

@@ -8,6 +8,7 @@
 
 #include "backends/cpu/isa.hpp"
 #include "backends/error.hpp"
+#include "tests/conformance/isa_test.hpp"
 #include "tests/fuzz/quantise.hpp"
 #include "tests/fuzz/random.hpp"
 
@@ -18,14 +19,7 @@ float uniform(test::Random& random, float scale) {
   return static_cast<float>((static_cast<double>(random.next() >> 11) * 0x1p-52 - 1) * scale);
 }
 
-class CpuKernels : public testing::TestWithParam<Isa> {
- protected:
-  void SetUp() override {
-    if (!GetParam().supported()) GTEST_SKIP() << "this machine does not run it";
-    kernels = &GetParam().kernels();
-  }
-  const Kernels* kernels = nullptr;
-};
+class CpuKernels : public IsaTest {};
 
 TEST_P(CpuKernels, EveryHalfIsReadExactly) {
   std::vector<uint16_t> halves(1 << 16);

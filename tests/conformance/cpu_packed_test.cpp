@@ -9,6 +9,7 @@
 #include "backends/cpu/isa.hpp"
 #include "backends/cpu/packing.hpp"
 #include "backends/cpu/prepared_rows.hpp"
+#include "tests/conformance/isa_test.hpp"
 #include "tests/fuzz/quantise.hpp"
 #include "tests/fuzz/random.hpp"
 
@@ -145,14 +146,7 @@ TEST(CpuPacking, InfinitiesAndNansSpoilTheirBlockOnly) {
   }
 }
 
-class CpuPacked : public testing::TestWithParam<Isa> {
- protected:
-  void SetUp() override {
-    if (!GetParam().supported()) GTEST_SKIP() << "this machine does not run it";
-    kernels = &GetParam().kernels();
-  }
-  const Kernels* kernels = nullptr;
-};
+class CpuPacked : public IsaTest {};
 
 // Rows [rows][kColumns] in the form the kernels read.
 struct Rows {

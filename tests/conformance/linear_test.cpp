@@ -105,24 +105,24 @@ TEST_P(LinearConformance, OddWidthsInPlace) {
   }
 }
 
+Graph gated_ffn(WeightSource& source, DType gate, DType up) {
+  Graph graph;
+  graph.vocabulary = 300;
+  const Value x = graph.add_value(256), y = graph.add_value(300);
+  graph.ops.push_back(Embed{source.random("table", DType::f32, 300, 256, 2), 1, x});
+  graph.ops.push_back(NormGatedFfn{
+      x, source.random("norm", DType::f32, 1, 256, 2), source.random("gate", gate, 300, 256, 0.5),
+      source.random("up", up, 300, 256, 0.5), 1e-5f, Activation::silu, y});
+  test::show(graph, source, y);
+  return graph;
+}
+
 TEST_P(LinearConformance, NormGatedFfnOfEveryType) {
   for (size_t t = 0; t < kDTypeCount; ++t) {
     const DType type = static_cast<DType>(t);
     SCOPED_TRACE(dtype_info(type).name);
     run_all_row_counts(
-        *backend,
-        [type](WeightSource& source) {
-          Graph graph;
-          graph.vocabulary = 300;
-          const Value x = graph.add_value(256), y = graph.add_value(300);
-          graph.ops.push_back(Embed{source.random("table", DType::f32, 300, 256, 2), 1, x});
-          graph.ops.push_back(NormGatedFfn{x, source.random("norm", DType::f32, 1, 256, 2),
-                                           source.random("gate", type, 300, 256, 0.5),
-                                           source.random("up", type, 300, 256, 0.5), 1e-5f,
-                                           Activation::silu, y});
-          test::show(graph, source, y);
-          return graph;
-        },
+        *backend, [type](WeightSource& source) { return gated_ffn(source, type, type); },
         tolerance(2e-5, type));
   }
 }
@@ -137,18 +137,7 @@ TEST_P(LinearConformance, MixedTypesInAnOp) {
     SCOPED_TRACE(std::string(dtype_info(gate).name) + " and " + dtype_info(up).name);
     run_all_row_counts(
         *backend,
-        [gate = gate, up = up](WeightSource& source) {
-          Graph graph;
-          graph.vocabulary = 300;
-          const Value x = graph.add_value(256), y = graph.add_value(300);
-          graph.ops.push_back(Embed{source.random("table", DType::f32, 300, 256, 2), 1, x});
-          graph.ops.push_back(NormGatedFfn{x, source.random("norm", DType::f32, 1, 256, 2),
-                                           source.random("gate", gate, 300, 256, 0.5),
-                                           source.random("up", up, 300, 256, 0.5), 1e-5f,
-                                           Activation::silu, y});
-          test::show(graph, source, y);
-          return graph;
-        },
+        [gate = gate, up = up](WeightSource& source) { return gated_ffn(source, gate, up); },
         std::max(tolerance(2e-5, gate), tolerance(2e-5, up)));
   }
 }
