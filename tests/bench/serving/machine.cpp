@@ -29,15 +29,6 @@ std::optional<double> others_seconds() {
 
 }  // namespace
 
-std::string processor() {
-  std::ifstream in("/proc/cpuinfo");
-  for (std::string line; std::getline(in, line);) {
-    const std::size_t colon = line.find(": ");
-    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
-  }
-  return "unknown processor";
-}
-
 Neighbours::Neighbours() : start_(Clock::now()), busy_(others_seconds()) {}
 
 std::optional<double> Neighbours::processors() const {

@@ -1,14 +1,11 @@
-// Where figures come from, and how much other programs used of it meanwhile.
+// How much of the machine other programs used.
 #pragma once
 
 #include <optional>
-#include <string>
 
 #include "tests/bench/serving/bench.hpp"
 
 namespace serving {
-
-std::string processor();
 
 class Neighbours {
  public:

@@ -41,21 +41,30 @@ serving::Counts counts_of(const Options& options) {
   return counts;
 }
 
+// The device's name, which tells the processor and its kernels.
+std::string name_of(const tsr::Runtime& runtime, const std::string& id) {
+  for (const tsr::DeviceInfo& device : runtime.devices()) {
+    if (device.id == id) return device.name;
+  }
+  return id;
+}
+
 int run(const Options& options) {
   const tsr::Runtime runtime;
   const tsr::Model model = common::load_model(runtime, options.model);
   const tsr::ModelInfo info = model.info();
   serving::Bench bench(model, options.model.threads, counts_of(options), options.texts,
                        options.json);
+  const std::string device = name_of(runtime, info.device);
   const std::uint32_t threads =
       options.model.threads ? options.model.threads : std::thread::hardware_concurrency();
   std::printf("%s, %u threads\n%s\n", common::describe(options.model, info).c_str(), threads,
-              serving::processor().c_str());
+              device.c_str());
   bench.log({{"kind", "run"},
              {"model", common::model_name(options.model)},
              {"weights", info.weight_type},
              {"threads", threads},
-             {"processor", serving::processor()},
+             {"processor", device},
              {"version", tsr_version()}});
   const serving::Neighbours neighbours;
   for (const auto& [name, measure] : kMeasurements) {
