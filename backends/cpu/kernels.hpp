@@ -75,25 +75,53 @@ struct WeighArgs {
   KvTile next;  // what is read after this and fetched meanwhile
 };
 
-// Activations as the packed kernels take them: blocks of 32 elements of a row share a scale.
+// Activations as the packed kernels take them: codes that share a scale, element = q * scale.
+struct Int8Block {
+  int8_t q[kBlock];
+  float scale;
+  float sum;  // scale * (sum of q)
+  // What a sum of products with unsigned codes begins with: minus (sum of q) * zero point.
+  int32_t from8;      // of codes around 8
+  int32_t from32[2];  // around 32: of elements 0 .. 15 and 16 .. 31
+  int32_t from128;
+};
+struct Int16Block {
+  int16_t q[kBlock];
+  float scale;
+};
+
+// Rows of blocks of one RowForm, in panels of kPanelRows rows, the last one with what remains:
+// [panel][block of K][row of the panel]. So what a tile reads lies in one run.
+inline constexpr uint32_t kPanelRows = 8;
 struct QuantisedRows {
-  const int8_t* q = nullptr;     // [rows][q_stride], int8 or int16
-  size_t q_stride = 0;           // bytes
-  const float* scale = nullptr;  // [rows][block_stride]: element = q * scale
-  size_t block_stride = 0;
-  // Of int8 rows.
-  const float* sum = nullptr;      // [rows][block_stride]: scale * (sum of the block's q)
-  const int32_t* count = nullptr;  // [rows][2 * block_stride]: sums of q over half blocks
+  uint8_t* data = nullptr;
+  uint32_t rows = 0;
+  uint32_t blocks = 0;  // a row
+  uint32_t block_bytes = 0;
+
+  size_t bytes() const { return size_t{rows} * blocks * block_bytes; }
+  // Bytes from a block of row r to the next one of K.
+  size_t stride(uint32_t r) const {
+    const uint32_t left = rows - r / kPanelRows * kPanelRows;
+    return size_t{left < kPanelRows ? left : kPanelRows} * block_bytes;
+  }
+  uint8_t* at(uint32_t r, uint32_t block) const {
+    const size_t panel = size_t{r / kPanelRows * kPanelRows} * blocks * block_bytes;
+    return data + panel + block * stride(r) + size_t{r % kPanelRows} * block_bytes;
+  }
+  // The rows from a multiple of kPanelRows on.
+  QuantisedRows from(uint32_t first) const {
+    return {at(first, 0), rows - first, blocks, block_bytes};
+  }
 };
 
 // out[r][i] = (add ? add[r][i] : 0) + <x[r], output i of the group>.
 struct PackedArgs {
   const uint8_t* group;  // packing.hpp
-  uint32_t blocks;       // of 32 elements of K
   uint32_t outputs;      // written; at most 16
   QuantisedRows x;       // of the packing's RowForm
-  uint32_t rows;
-  const float* add;  // [rows][add_stride] or null; may be `out`
+  uint32_t rows;         // the first ones of x
+  const float* add;      // [rows][add_stride] or null; may be `out`
   size_t add_stride;
   float* out;  // [rows][out_stride]
   size_t out_stride;
@@ -109,13 +137,11 @@ struct Kernels {
   const char* name;
   PackedKernels packed;
 
-  // Quantises one row, `width` a multiple of 32, to the arrays of its QuantisedRows: scale is the
-  // largest magnitude / 127, q rounds to nearest even.
-  void (*quantise_int8)(const float* x, uint32_t width, int8_t* q, float* scale, float* sum,
-                        int32_t* count);
+  // Quantises row r of `to` from x: scale is the largest magnitude / 127, q rounds to nearest even.
+  void (*quantise_int8)(const float* x, const QuantisedRows& to, uint32_t r);
   // The same with the largest magnitude / 4095, so that 32 products with 14-bit weights stay below
   // 2^31. A block with an infinity or a NaN has scale NaN.
-  void (*quantise_int16)(const float* x, uint32_t width, int16_t* q, float* scale);
+  void (*quantise_int16)(const float* x, const QuantisedRows& to, uint32_t r);
 
   // Exact values of `elements` weights (whole blocks) of one type; indexed by DType.
   using Dequantise = void (*)(const uint8_t* blocks, uint32_t elements, float* out);
@@ -132,6 +158,8 @@ struct Kernels {
   // Rotates pair i of a head by the angle with cosine c[i] and sine s[i]. Pairs are (2i, 2i + 1),
   // or with `halves` (i, i + pairs).
   void (*rotate)(float* head, const float* c, const float* s, uint32_t pairs, bool halves);
+  // The largest of x; a NaN counts as -infinity.
+  float (*largest)(const float* x, uint32_t count);
   // Sum of exp(x[i] - max).
   double (*sum_exp)(const float* x, uint32_t count, float max);
 

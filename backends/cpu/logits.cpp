@@ -33,19 +33,29 @@ void mask(const Step& step, const LogitsRequest& request, uint32_t vocabulary, f
   }
 }
 
-// `top` has room for k. A heap whose root is the last of the k best so far.
-void select(const float* logits, uint32_t vocabulary, uint32_t k, std::vector<TokenLogit>& top) {
+// `top` has room for k. A heap whose root is the last of the k best so far; runs of tokens whose
+// largest logit is no better are passed over.
+void select(const Kernels& kernels, const float* logits, uint32_t vocabulary, uint32_t k,
+            std::vector<TokenLogit>& top) {
+  constexpr uint32_t kRun = 256;
   top.clear();
   if (k == 0) return;
-  for (uint32_t t = 0; t < vocabulary; ++t) {
-    const TokenLogit candidate = {static_cast<int32_t>(t), logits[t]};
+  for (uint32_t first = 0; first < vocabulary; first += kRun) {
+    const uint32_t end = std::min(first + kRun, vocabulary);
     if (top.size() == k) {
-      if (!before(candidate, top.front())) continue;
-      std::pop_heap(top.begin(), top.end(), before);
-      top.pop_back();
+      const float largest = kernels.largest(logits + first, end - first);
+      if (!before({static_cast<int32_t>(first), largest}, top.front())) continue;
     }
-    top.push_back(candidate);
-    std::push_heap(top.begin(), top.end(), before);
+    for (uint32_t t = first; t < end; ++t) {
+      const TokenLogit candidate = {static_cast<int32_t>(t), logits[t]};
+      if (top.size() == k) {
+        if (!before(candidate, top.front())) continue;
+        std::pop_heap(top.begin(), top.end(), before);
+        top.pop_back();
+      }
+      top.push_back(candidate);
+      std::push_heap(top.begin(), top.end(), before);
+    }
   }
   std::sort_heap(top.begin(), top.end(), before);
 }
@@ -72,10 +82,10 @@ class LogitsOp final : public CompiledOp {
     PreparedRows x;
     x.x = {worker.shared, in_.stride, in_.width};
     const Matrix logits = {worker.shared + chunk_ * in_.stride, vocabulary_, vocabulary_};
-    quantiser_.place(logits.row(chunk_), chunk_, x);
     const uint32_t requests = static_cast<uint32_t>(step.logits.size());
     for (uint32_t first = 0; first < requests; first += chunk_) {
       const uint32_t count = std::min(chunk_, requests - first);
+      quantiser_.place(logits.row(chunk_), count, x);
       worker.team.parallel(count, [&](uint32_t i) {
         kernels_.rms_norm(in_.row(step.logits[first + i].row), norm_.data(), epsilon_, in_.width,
                           x.x.row(i));
@@ -95,13 +105,13 @@ class LogitsOp final : public CompiledOp {
               LogitsResult& result) const {
     adjust(step, request, logits);
     mask(step, request, vocabulary_, logits);
-    const float largest = *std::max_element(logits, logits + vocabulary_);
+    const float largest = kernels_.largest(logits, vocabulary_);
     result.log_sum_exp =
         largest == -INFINITY
             ? -INFINITY
             : static_cast<float>(static_cast<double>(largest) +
                                  std::log(kernels_.sum_exp(logits, vocabulary_, largest)));
-    select(logits, vocabulary_, request.top_k, result.top);
+    select(kernels_, logits, vocabulary_, request.top_k, result.top);
     if (request.full) std::copy_n(logits, vocabulary_, result.full.data());
   }
 

@@ -57,12 +57,11 @@ void Linear::multiply(const float* tile, uint32_t first, uint32_t count, const P
         {x.x.row(row), x.x.stride, rows, tile, count, depth_, add, add_stride, out, out_stride});
     return;
   }
-  const QuantisedRows q = x.quantised(form(), row);
+  const QuantisedRows q = x.quantised(form()).from(row);
   const auto product = kernels_->packed.multiply[static_cast<size_t>(*weight_->packing())];
   for (uint32_t i = 0; i < count; i += kGroupOutputs) {
-    product({weight_->group((first + i) / kGroupOutputs), depth_ / kBlock,
-             std::min(kGroupOutputs, count - i), q, rows, add ? add + i : nullptr, add_stride,
-             out + i, out_stride});
+    product({weight_->group((first + i) / kGroupOutputs), std::min(kGroupOutputs, count - i), q,
+             rows, add ? add + i : nullptr, add_stride, out + i, out_stride});
   }
 }
 

@@ -34,7 +34,8 @@ class Linear {
   // Makes outputs first .. first + count (at most a tile) ready in `tile`.
   void load(uint32_t first, uint32_t count, float* tile) const;
   // out[r][i] = (add ? add[r][i] : 0) + <x[row + r], output first + i> for r < rows, i < count,
-  // after `load` of the same outputs; add and out point at row `row`, output `first`.
+  // after `load` of the same outputs; add and out point at row `row` (a multiple of kPanelRows),
+  // output `first`.
   void multiply(const float* tile, uint32_t first, uint32_t count, const PreparedRows& x,
                 uint32_t row, uint32_t rows, const float* add, size_t add_stride, float* out,
                 size_t out_stride) const;

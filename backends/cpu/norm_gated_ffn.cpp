@@ -7,7 +7,7 @@ namespace tessera::cpu {
 namespace {
 
 // Rows whose gate and up outputs of one tile stay in L1 until they are multiplied.
-constexpr uint32_t kRowBlock = 32;
+constexpr uint32_t kRowBlock = 4 * kPanelRows;
 
 class NormGatedFfnOp final : public CompiledOp {
  public:

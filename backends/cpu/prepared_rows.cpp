@@ -30,25 +30,13 @@ class Arrays {
   size_t taken_ = 0;
 };
 
-QuantisedRows int8_rows(Arrays& arrays, size_t rows, uint32_t width) {
-  const size_t blocks = width / kBlock;
+// `rows` rows of blocks, in the next of the arrays.
+QuantisedRows rows_of(size_t block_bytes, uint32_t rows, uint32_t width, Arrays& arrays) {
   QuantisedRows out;
-  out.q = reinterpret_cast<const int8_t*>(arrays.take(rows * width / 4));
-  out.q_stride = width;
-  out.scale = arrays.take(rows * blocks);
-  out.block_stride = blocks;
-  out.sum = arrays.take(rows * blocks);
-  out.count = reinterpret_cast<const int32_t*>(arrays.take(2 * rows * blocks));
-  return out;
-}
-
-QuantisedRows int16_rows(Arrays& arrays, size_t rows, uint32_t width) {
-  const size_t blocks = width / kBlock;
-  QuantisedRows out;
-  out.q = reinterpret_cast<const int8_t*>(arrays.take(rows * width / 2));
-  out.q_stride = size_t{width} * 2;
-  out.scale = arrays.take(rows * blocks);
-  out.block_stride = blocks;
+  out.rows = rows;
+  out.blocks = width / kBlock;
+  out.block_bytes = static_cast<uint32_t>(block_bytes);
+  out.data = reinterpret_cast<uint8_t*>(arrays.take(out.bytes() / sizeof(float)));
   return out;
 }
 
@@ -57,17 +45,6 @@ bool contains(std::initializer_list<RowForm> forms, RowForm form) {
 }
 
 }  // namespace
-
-QuantisedRows PreparedRows::quantised(RowForm form, uint32_t first) const {
-  QuantisedRows rows = form == RowForm::int8 ? int8 : int16;
-  rows.q += first * rows.q_stride;
-  rows.scale += first * rows.block_stride;
-  if (form == RowForm::int8) {
-    rows.sum += first * rows.block_stride;
-    rows.count += first * 2 * rows.block_stride;
-  }
-  return rows;
-}
 
 RowQuantiser::RowQuantiser(const Kernels& kernels, std::initializer_list<RowForm> forms,
                            uint32_t width)
@@ -78,29 +55,20 @@ RowQuantiser::RowQuantiser(const Kernels& kernels, std::initializer_list<RowForm
 
 size_t RowQuantiser::floats(uint32_t rows) const {
   Arrays arrays(nullptr);
-  if (int8_) int8_rows(arrays, rows, width_);
-  if (int16_) int16_rows(arrays, rows, width_);
+  if (int8_) rows_of(sizeof(Int8Block), rows, width_, arrays);
+  if (int16_) rows_of(sizeof(Int16Block), rows, width_, arrays);
   return arrays.taken();
 }
 
 void RowQuantiser::place(float* memory, uint32_t rows, PreparedRows& out) const {
   Arrays arrays(memory);
-  if (int8_) out.int8 = int8_rows(arrays, rows, width_);
-  if (int16_) out.int16 = int16_rows(arrays, rows, width_);
+  if (int8_) out.int8 = rows_of(sizeof(Int8Block), rows, width_, arrays);
+  if (int16_) out.int16 = rows_of(sizeof(Int16Block), rows, width_, arrays);
 }
 
 void RowQuantiser::write(const PreparedRows& rows, uint32_t r) const {
-  const float* x = rows.x.row(r);
-  if (int8_) {
-    const QuantisedRows to = rows.quantised(RowForm::int8, r);
-    kernels_.quantise_int8(x, width_, const_cast<int8_t*>(to.q), const_cast<float*>(to.scale),
-                           const_cast<float*>(to.sum), const_cast<int32_t*>(to.count));
-  }
-  if (int16_) {
-    const QuantisedRows to = rows.quantised(RowForm::int16, r);
-    kernels_.quantise_int16(x, width_, reinterpret_cast<int16_t*>(const_cast<int8_t*>(to.q)),
-                            const_cast<float*>(to.scale));
-  }
+  if (int8_) kernels_.quantise_int8(rows.x.row(r), rows.int8, r);
+  if (int16_) kernels_.quantise_int16(rows.x.row(r), rows.int16, r);
 }
 
 RowPreparation::RowPreparation(const Matrix& in, std::vector<float> norm, float epsilon,

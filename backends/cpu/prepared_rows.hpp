@@ -18,8 +18,9 @@ struct PreparedRows {
   Matrix x;
   QuantisedRows int8, int16;
 
-  // The quantised rows of one form, from a row on.
-  QuantisedRows quantised(RowForm form, uint32_t first) const;
+  const QuantisedRows& quantised(RowForm form) const {
+    return form == RowForm::int8 ? int8 : int16;
+  }
 };
 
 // Quantises rows to the forms that some weights ask for, in memory of floats.

@@ -198,7 +198,7 @@ void add_benchmarks() {
     }
   }
   for (const uint32_t threads : {1u, 2u}) {
-    for (const uint32_t rows : {1u, 256u}) {
+    for (const uint32_t rows : {1u, 4u, 16u, 256u}) {
       add("step/" + std::to_string(threads) + "/" + std::to_string(rows),
           [=](benchmark::State& state) { step(state, threads, rows); });
     }

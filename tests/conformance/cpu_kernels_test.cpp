@@ -83,6 +83,20 @@ TEST_P(CpuKernels, SiluAndSums) {
               want * 1e-6);
 }
 
+TEST_P(CpuKernels, LargestOfAnyCount) {
+  test::Random random(4);
+  for (uint32_t count = 0; count < 70; ++count) {
+    std::vector<float> x(count, -INFINITY);
+    EXPECT_EQ(kernels->largest(x.data(), count), -INFINITY);
+    for (uint32_t at = 0; at < count; ++at) {
+      for (float& v : x) v = uniform(random, 1);
+      x[(at + 1) % count] = NAN;
+      x[at] = 2;
+      EXPECT_EQ(kernels->largest(x.data(), count), 2) << at << " of " << count;
+    }
+  }
+}
+
 // An output has the same bits in a tile and alone.
 TEST_P(CpuKernels, MultiplyDoesNotDependOnTheTile) {
   constexpr uint32_t kRows = 9, kOutputs = 11, kDepth = 208;

@@ -158,12 +158,20 @@ struct Rows {
     quantiser.place(memory.data(), count, prepared);
     for (uint32_t r = 0; r < count; ++r) quantiser.write(prepared, r);
   }
-  QuantisedRows from(uint32_t r) const { return prepared.quantised(form, r); }
-  int32_t code(uint32_t r, uint32_t k) const {
-    const int8_t* q = from(r).q;
-    return form == RowForm::int8 ? q[k] : reinterpret_cast<const int16_t*>(q)[k];
+  const QuantisedRows& quantised() const { return prepared.quantised(form); }
+  const Int8Block& int8(uint32_t r, uint32_t block) const {
+    return *reinterpret_cast<const Int8Block*>(quantised().at(r, block));
   }
-  float scale(uint32_t r, uint32_t block) const { return from(r).scale[block]; }
+  const Int16Block& int16(uint32_t r, uint32_t block) const {
+    return *reinterpret_cast<const Int16Block*>(quantised().at(r, block));
+  }
+  int32_t code(uint32_t r, uint32_t k) const {
+    const uint32_t b = k / kBlock, i = k % kBlock;
+    return form == RowForm::int8 ? int8(r, b).q[i] : int16(r, b).q[i];
+  }
+  float scale(uint32_t r, uint32_t block) const {
+    return form == RowForm::int8 ? int8(r, block).scale : int16(r, block).scale;
+  }
   double at(uint32_t r, uint32_t k) const {
     return static_cast<double>(code(r, k)) * static_cast<double>(scale(r, k / kBlock));
   }
@@ -214,13 +222,15 @@ TEST_P(CpuPacked, QuantisesToTheNearestOf255) {
   const Rows rows(*kernels, RowForm::int8, uneven_rows());
   expect_nearest(rows, 127, 0.5001);
   for (uint32_t r = 0; r < rows.count; ++r) {
-    const QuantisedRows row = rows.from(r);
     for (uint32_t b = 0; b < kColumns / kBlock; ++b) {
+      const Int8Block& block = rows.int8(r, b);
       int32_t sums[2] = {};
       for (uint32_t k = 0; k < kBlock; ++k) sums[k / 16] += rows.code(r, b * kBlock + k);
-      EXPECT_EQ(row.count[2 * b], sums[0]);
-      EXPECT_EQ(row.count[2 * b + 1], sums[1]);
-      EXPECT_FLOAT_EQ(row.sum[b], row.scale[b] * static_cast<float>(sums[0] + sums[1]));
+      EXPECT_EQ(block.from32[0], -32 * sums[0]);
+      EXPECT_EQ(block.from32[1], -32 * sums[1]);
+      EXPECT_EQ(block.from8, -8 * (sums[0] + sums[1]));
+      EXPECT_EQ(block.from128, -128 * (sums[0] + sums[1]));
+      EXPECT_FLOAT_EQ(block.sum, block.scale * static_cast<float>(sums[0] + sums[1]));
     }
   }
 }
@@ -266,8 +276,8 @@ TEST_P(CpuPacked, MultiplyIsTheProductOfBothSides) {
         for (size_t i = 0; i < add.size(); ++i) add[i] = static_cast<float>(i) * 0.25f;
         const bool adds = count % 2 == 0;
         kernels->packed.multiply[static_cast<size_t>(group.packing)](
-            {group.packed.data(), kColumns / kBlock, outputs, rows.from(0), count,
-             adds ? add.data() : nullptr, 16, out.data(), 16});
+            {group.packed.data(), outputs, rows.quantised(), count, adds ? add.data() : nullptr, 16,
+             out.data(), 16});
         for (uint32_t r = 0; r < count; ++r) {
           for (uint32_t o = 0; o < 16; ++o) {
             if (o >= outputs) {
@@ -295,20 +305,32 @@ TEST_P(CpuPacked, ARowHasTheSameBitsInEveryTile) {
   for (const DType type : kPackedTypes) {
     SCOPED_TRACE(dtype_info(type).name);
     const Group group(type, 16, 3);
-    const Rows rows(*kernels, row_form(group.packing), random_rows(37, 9));
+    const RowForm form = row_form(group.packing);
+    const std::vector<float> x = random_rows(37, 9);
     const auto multiply = kernels->packed.multiply[static_cast<size_t>(group.packing)];
-    const auto compute = [&](uint32_t first, uint32_t count, float* out) {
-      multiply({group.packed.data(), kColumns / kBlock, 16, rows.from(first), count, nullptr, 0,
-                out, 16});
+    const auto compute = [&](const QuantisedRows& rows, uint32_t count, float* out) {
+      multiply({group.packed.data(), 16, rows, count, nullptr, 0, out, 16});
     };
     std::vector<float> all(37 * 16), part(37 * 16);
-    compute(0, 37, all.data());
+    const Rows rows(*kernels, form, x);
+    compute(rows.quantised(), 37, all.data());
     for (const uint32_t step : {1u, 2u, 3u, 5u, 8u, 16u, 31u}) {
       for (uint32_t first = 0; first < 37; first += step) {
-        compute(first, std::min(step, 37 - first), part.data() + first * 16);
+        const uint32_t count = std::min(step, 37 - first);
+        const auto from = x.begin() + first * kColumns;
+        const Rows some(*kernels, form, {from, from + count * kColumns});
+        compute(some.quantised(), count, part.data() + first * 16);
       }
-      EXPECT_EQ(all, part) << "in steps of " << step;
+      EXPECT_EQ(all, part) << "in rows of " << step;
     }
+    for (uint32_t first = 0; first < 37; first += 2 * kPanelRows) {
+      compute(rows.quantised().from(first), std::min(2 * kPanelRows, 37 - first),
+              part.data() + first * 16);
+    }
+    EXPECT_EQ(all, part) << "in parts of the same rows";
+    std::vector<float> fewer(37 * 16);
+    compute(rows.quantised(), 29, fewer.data());
+    EXPECT_TRUE(std::equal(fewer.begin(), fewer.begin() + 29 * 16, all.begin()));
   }
 }
 
@@ -323,7 +345,7 @@ TEST_P(CpuPacked, LargestHalvesDoNotOverflow) {
       const Rows rows(*kernels, RowForm::int16, std::vector<float>(size_t{count} * kColumns, x));
       std::vector<float> out(size_t{count} * 16);
       kernels->packed.multiply[static_cast<size_t>(Packing::s14)](
-          {packed.data(), kColumns / kBlock, 16, rows.from(0), count, nullptr, 0, out.data(), 16});
+          {packed.data(), 16, rows.quantised(), count, nullptr, 0, out.data(), 16});
       const double want = 65504.0 * kColumns * static_cast<double>(x);
       for (const float got : out) ASSERT_NEAR(got, want, 1e-6 * std::abs(want));
     }
@@ -341,7 +363,7 @@ TEST_P(CpuPacked, InfinitiesAndNansAreNotLost) {
     const Rows rows(*kernels, RowForm::int16, random_rows(3, 1));
     std::vector<float> out(3 * 16);
     kernels->packed.multiply[static_cast<size_t>(Packing::s14)](
-        {packed.data(), kColumns / kBlock, 16, rows.from(0), 3, nullptr, 0, out.data(), 16});
+        {packed.data(), 16, rows.quantised(), 3, nullptr, 0, out.data(), 16});
     for (uint32_t i = 0; i < out.size(); ++i) {
       ASSERT_EQ(std::isfinite(out[i]), i % 16 != 5) << "row " << i / 16 << " output " << i % 16;
     }

@@ -19,6 +19,7 @@ const Kernels& table() {
     k.rms_norm = rms_norm;
     k.silu_multiply = silu_multiply;
     k.rotate = rotate;
+    k.largest = largest;
     k.sum_exp = sum_exp;
     for (uint32_t i = 0; i < 3; ++i) {
       k.store_key[i] = kStoreKey[i];

@@ -5,33 +5,23 @@
 // integer dot products in 8 quads or 16 pairs, exact; one conversion, then
 //   sum += (integer * weight scale) * activation scale  (+ minimum * activation sum)
 // so an output is reduced over K block by block in order, whatever the number of rows.
-#include "backends/cpu/packing.hpp"
+#include <type_traits>
+
+#include "backends/cpu/kernels.hpp"
 
 #include TESSERA_INT8_HEADER
 
 namespace tessera::cpu::TESSERA_ISA {
 namespace {
 
-constexpr int32_t zero_point(Packing p) {
-  switch (p) {
-    case Packing::u4z:
-      return 8;
-    case Packing::u5z:
-      return 16;
-    case Packing::u6z:
-      return 32;
-    case Packing::u8z:
-      return kWideZero;
-    default:
-      return 0;
-  }
-}
 constexpr bool has_minimum(Packing p) {
   return p == Packing::u4m || p == Packing::u5m;
 }
 constexpr bool is_int8(Packing p) {
   return row_form(p) == RowForm::int8;
 }
+template <Packing p>
+using RowBlock = std::conditional_t<is_int8(p), Int8Block, Int16Block>;
 constexpr uint32_t scales_at(Packing p) {
   return packed_block_bytes(p) - (has_minimum(p) || p == Packing::u6z ? 64 : 32);
 }
@@ -57,8 +47,8 @@ TESSERA_INLINE void load_quads(const uint8_t* block, Codes& a, Codes& b) {
 }
 
 template <Packing p, int j, uint32_t R>
-TESSERA_INLINE void multiply_quads(const uint8_t* block, const int8_t* const (&q)[R],
-                                   Ints (&low)[R], Ints (&high)[R]) {
+TESSERA_INLINE void multiply_quads(const uint8_t* block, const Int8Block* x, Ints (&low)[R],
+                                   Ints (&high)[R]) {
   Codes a, b;
   load_quads<p, j>(block, a, b);
   constexpr int first = p == Packing::u8z ? 2 * j : j;
@@ -66,24 +56,23 @@ TESSERA_INLINE void multiply_quads(const uint8_t* block, const int8_t* const (&q
 #pragma GCC unroll 8
   for (uint32_t r = 0; r < R; ++r) {
     if constexpr (p == Packing::u8z) {
-      low[r] = dot_wide(low[r], a, q[r] + 4 * first);
-      low[r] = dot_wide(low[r], b, q[r] + 4 * second);
+      low[r] = dot_wide(low[r], a, x[r].q + 4 * first);
+      low[r] = dot_wide(low[r], b, x[r].q + 4 * second);
     } else {
-      low[r] = dot(low[r], a, q[r] + 4 * first);
+      low[r] = dot(low[r], a, x[r].q + 4 * first);
       Ints& behind = p == Packing::u6z ? high[r] : low[r];
-      behind = dot(behind, b, q[r] + 4 * second);
+      behind = dot(behind, b, x[r].q + 4 * second);
     }
   }
 }
 
 template <uint32_t R>
-TESSERA_INLINE void multiply_pairs(const uint8_t* block, const int8_t* const (&q)[R],
-                                   Ints (&sum)[R]) {
+TESSERA_INLINE void multiply_pairs(const uint8_t* block, const Int16Block* x, Ints (&sum)[R]) {
 #pragma GCC unroll 16
   for (uint32_t j = 0; j < kBlock / 2; ++j) {
     const Pairs w = load_pairs(block + 64 * j);
 #pragma GCC unroll 8
-    for (uint32_t r = 0; r < R; ++r) sum[r] = dot_pairs(sum[r], w, q[r] + 4 * j);
+    for (uint32_t r = 0; r < R; ++r) sum[r] = dot_pairs(sum[r], w, x[r].q + 2 * j);
   }
 }
 
@@ -96,44 +85,52 @@ TESSERA_INLINE Floats load_scales(const uint8_t* block) {
   }
 }
 
+// What the integer sums of a block begin with.
 template <Packing p, uint32_t R>
-TESSERA_INLINE void tile(const PackedArgs& args, uint32_t row) {
-  const int8_t* q[R];
-  const float* scale[R];
-  const float* sum[R];
-  const int32_t* count[R];
-  Floats out[R];
+TESSERA_INLINE void begin(const RowBlock<p>* x, Ints (&low)[R], Ints (&high)[R]) {
 #pragma GCC unroll 8
   for (uint32_t r = 0; r < R; ++r) {
-    q[r] = args.x.q + (row + r) * args.x.q_stride;
-    scale[r] = args.x.scale + (row + r) * args.x.block_stride;
-    if constexpr (is_int8(p)) {
-      sum[r] = args.x.sum + (row + r) * args.x.block_stride;
-      count[r] = args.x.count + (row + r) * 2 * args.x.block_stride;
-    }
-    out[r] = zero();
-  }
-  const uint8_t* block = args.group;
-  for (uint32_t b = 0; b < args.blocks; ++b, block += packed_block_bytes(p)) {
-    Ints low[R], high[R];
-#pragma GCC unroll 8
-    for (uint32_t r = 0; r < R; ++r) {
-      if constexpr (p == Packing::u6z) {
-        low[r] = minus_32_times(splat_int(count[r][2 * b]));
-        high[r] = minus_32_times(splat_int(count[r][2 * b + 1]));
-      } else if constexpr (zero_point(p) != 0) {
-        low[r] = splat_int(-zero_point(p) * (count[r][2 * b] + count[r][2 * b + 1]));
-      } else {
-        low[r] = splat_int(0);
-      }
-    }
-    if constexpr (is_int8(p)) {
-      multiply_quads<p, 0>(block, q, low, high);
-      multiply_quads<p, 1>(block, q, low, high);
-      multiply_quads<p, 2>(block, q, low, high);
-      multiply_quads<p, 3>(block, q, low, high);
+    if constexpr (p == Packing::u4z) {
+      low[r] = splat_int(x[r].from8);
+    } else if constexpr (p == Packing::u5z) {
+      low[r] = twice(splat_int(x[r].from8));
+    } else if constexpr (p == Packing::u6z) {
+      low[r] = splat_int(x[r].from32[0]);
+      high[r] = splat_int(x[r].from32[1]);
+    } else if constexpr (p == Packing::u8z && !kWideIsSigned) {
+      low[r] = splat_int(x[r].from128);
     } else {
-      multiply_pairs(block, q, low);
+      low[r] = splat_int(0);
+    }
+  }
+}
+
+// Rows row .. row + R, of one panel. The last tile of several fetches the group behind this one.
+template <Packing p, uint32_t R>
+TESSERA_INLINE void tile(const PackedArgs& args, uint32_t row) {
+  const size_t ahead = size_t{args.x.blocks} * packed_block_bytes(p);
+  const bool fetch = (row > 0 || R >= 4) && row + R >= args.rows;
+  const size_t stride = R == kPanelRows ? R * sizeof(RowBlock<p>) : args.x.stride(row);
+  const uint8_t* rows = args.x.at(row, 0);
+  const uint8_t* block = args.group;
+  Floats out[R];
+  for (Floats& o : out) o = zero();
+  for (uint32_t b = 0; b < args.x.blocks; ++b, block += packed_block_bytes(p), rows += stride) {
+    const auto* x = reinterpret_cast<const RowBlock<p>*>(rows);
+    Ints low[R], high[R];
+    if (fetch) {
+#pragma GCC unroll 8
+      for (uint32_t i = 0; i < packed_block_bytes(p); i += 64)
+        __builtin_prefetch(block + ahead + i);
+    }
+    begin<p>(x, low, high);
+    if constexpr (is_int8(p)) {
+      multiply_quads<p, 0>(block, x, low, high);
+      multiply_quads<p, 1>(block, x, low, high);
+      multiply_quads<p, 2>(block, x, low, high);
+      multiply_quads<p, 3>(block, x, low, high);
+    } else {
+      multiply_pairs(block, x, low);
     }
     const Floats w = load_scales<p>(block);
     Floats second = zero();
@@ -146,9 +143,8 @@ TESSERA_INLINE void tile(const PackedArgs& args, uint32_t row) {
       if constexpr (p == Packing::u6z) {
         part = fma(to_floats(high[r]), second, part);
       }
-      out[r] = fma(part, scale[r][b], out[r]);
-      if constexpr (has_minimum(p)) out[r] = fma(second, sum[r][b], out[r]);
-      q[r] += is_int8(p) ? kBlock : 2 * kBlock;
+      out[r] = fma(part, x[r].scale, out[r]);
+      if constexpr (has_minimum(p)) out[r] = fma(second, x[r].sum, out[r]);
     }
   }
 #pragma GCC unroll 8

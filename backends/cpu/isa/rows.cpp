@@ -27,10 +27,10 @@ void rms_norm(const float* x, const float* norm, float epsilon, uint32_t width, 
   for (; i % kLanes != 0; ++i) out[i] = 0.0f;
 }
 
-void quantise_int8(const float* x, uint32_t width, int8_t* q, float* scale, float* sum,
-                   int32_t* count) {
+void quantise_int8(const float* x, const QuantisedRows& rows, uint32_t r) {
   typedef int8_t Narrow __attribute__((vector_size(kVec)));
-  for (uint32_t b = 0; b < width / kBlock; ++b, x += kBlock, q += kBlock) {
+  for (uint32_t b = 0; b < rows.blocks; ++b, x += kBlock) {
+    Int8Block& to = *reinterpret_cast<Int8Block*>(rows.at(r, b));
     Vec largest = {};
     for (uint32_t i = 0; i < kBlock; i += kVec) {
       const Vec v = load(x + i);
@@ -45,22 +45,26 @@ void quantise_int8(const float* x, uint32_t width, int8_t* q, float* scale, floa
         const uint32_t i = half * kLanes + part * kVec;
         const Vec shifted = load(x + i) * inverse + splat(kMagic);
         const Narrow n = __builtin_convertvector((IntVec)shifted - kMagicBits, Narrow);
-        __builtin_memcpy(q + i, &n, sizeof n);
+        __builtin_memcpy(to.q + i, &n, sizeof n);
         rounded.part[part] = shifted - splat(kMagic);
       }
       sums[half] = cpu::TESSERA_ISA::sum(rounded);  // of small integers: exact
-      count[2 * b + half] = __builtin_bit_cast(int32_t, sums[half] + kMagic) - kMagicBits;
+      to.from32[half] = 32 * (kMagicBits - __builtin_bit_cast(int32_t, sums[half] + kMagic));
     }
-    scale[b] = magnitude / 127.0f;
-    sum[b] = scale[b] * (sums[0] + sums[1]);
+    to.scale = magnitude / 127.0f;
+    to.sum = to.scale * (sums[0] + sums[1]);
+    const int32_t both = to.from32[0] + to.from32[1];
+    to.from8 = both / 4;
+    to.from128 = both * 4;
   }
 }
 
-void quantise_int16(const float* x, uint32_t width, int16_t* q, float* scale) {
+void quantise_int16(const float* x, const QuantisedRows& rows, uint32_t r) {
   constexpr float kMaxCode = 4095.0f;
   constexpr float kSmallest = 0x1p-100f;  // a block of less is zero: kMaxCode / it stays finite
   typedef int16_t Narrow __attribute__((vector_size(2 * kVec)));
-  for (uint32_t b = 0; b < width / kBlock; ++b, x += kBlock, q += kBlock) {
+  for (uint32_t b = 0; b < rows.blocks; ++b, x += kBlock) {
+    Int16Block& to = *reinterpret_cast<Int16Block*>(rows.at(r, b));
     // As integers, magnitudes have the same order, and NaN is the largest.
     IntVec largest = {};
     for (uint32_t i = 0; i < kBlock; i += kVec) {
@@ -74,9 +78,9 @@ void quantise_int16(const float* x, uint32_t width, int16_t* q, float* scale) {
     for (uint32_t i = 0; i < kBlock; i += kVec) {
       const Vec shifted = load(x + i) * inverse + splat(kMagic);
       const Narrow n = __builtin_convertvector(((IntVec)shifted - kMagicBits) & keep, Narrow);
-      __builtin_memcpy(q + i, &n, sizeof n);
+      __builtin_memcpy(to.q + i, &n, sizeof n);
     }
-    scale[b] = usable ? magnitude / kMaxCode : magnitude * 0.0f;
+    to.scale = usable ? magnitude / kMaxCode : magnitude * 0.0f;
   }
 }
 
@@ -107,6 +111,15 @@ void rotate(float* head, const float* c, const float* s, uint32_t pairs, bool ha
       head[2 * i + 1] = a * s[i] + b * c[i];
     }
   }
+}
+
+float largest(const float* x, uint32_t count) {
+  Vec most = splat(-__builtin_inff());
+  uint32_t i = 0;
+  for (; i + kVec <= count; i += kVec) most = max(load(x + i), most);  // NaN > most is false
+  float out = largest_of(most);
+  for (; i < count; ++i) out = x[i] > out ? x[i] : out;
+  return out;
 }
 
 double sum_exp(const float* x, uint32_t count, float max) {

@@ -6,13 +6,13 @@
 namespace tessera::cpu::TESSERA_ISA {
 
 void multiply(const MultiplyArgs& args);
-void quantise_int8(const float* x, uint32_t width, int8_t* q, float* scale, float* sum,
-                   int32_t* count);
-void quantise_int16(const float* x, uint32_t width, int16_t* q, float* scale);
+void quantise_int8(const float* x, const QuantisedRows& to, uint32_t r);
+void quantise_int16(const float* x, const QuantisedRows& to, uint32_t r);
 
 void rms_norm(const float* x, const float* norm, float epsilon, uint32_t width, float* out);
 void silu_multiply(const float* gate, const float* up, uint32_t count, float* out);
 void rotate(float* head, const float* c, const float* s, uint32_t pairs, bool halves);
+float largest(const float* x, uint32_t count);
 double sum_exp(const float* x, uint32_t count, float max);
 
 float softmax_tile(float* scores, uint32_t slots, uint64_t visible, SoftmaxState& state);

@@ -68,7 +68,8 @@ TESSERA_INLINE Codes add_pairs(Codes x, Codes pairs) {
   return out;
 }
 
-TESSERA_INLINE __m256i splat_quad(const int8_t* a) {
+// Four int8 or two int16 in every 32 bits.
+TESSERA_INLINE __m256i splat_quad(const void* a) {
   int32_t quad;
   __builtin_memcpy(&quad, a, sizeof(quad));
   return _mm256_set1_epi32(quad);
@@ -76,7 +77,7 @@ TESSERA_INLINE __m256i splat_quad(const int8_t* a) {
 
 #ifdef __AVXVNNI__
 
-constexpr int32_t kWideZero = 128;
+constexpr bool kWideIsSigned = false;
 
 TESSERA_INLINE Ints dot(Ints sum, Codes w, const int8_t* a) {
   const __m256i quad = splat_quad(a);
@@ -93,7 +94,7 @@ TESSERA_INLINE __m256i dot_pairs_half(__m256i sum, __m256i w, __m256i a) {
 
 #else
 
-constexpr int32_t kWideZero = 0;
+constexpr bool kWideIsSigned = true;
 
 TESSERA_INLINE __m256i dot_half(__m256i sum, __m256i w, __m256i a) {
   const __m256i pairs = _mm256_maddubs_epi16(w, a);
@@ -126,7 +127,7 @@ using Pairs = Codes;
 TESSERA_INLINE Pairs load_pairs(const uint8_t* from) {
   return load_codes(from);
 }
-TESSERA_INLINE Ints dot_pairs(Ints sum, Pairs w, const int8_t* a) {
+TESSERA_INLINE Ints dot_pairs(Ints sum, Pairs w, const int16_t* a) {
   const __m256i pair = splat_quad(a);
   return {{dot_pairs_half(sum.v[0], w.v[0], pair), dot_pairs_half(sum.v[1], w.v[1], pair)}};
 }
@@ -134,8 +135,8 @@ TESSERA_INLINE Ints dot_pairs(Ints sum, Pairs w, const int8_t* a) {
 TESSERA_INLINE Ints splat_int(int32_t x) {
   return {{_mm256_set1_epi32(x), _mm256_set1_epi32(x)}};
 }
-TESSERA_INLINE Ints minus_32_times(Ints x) {
-  for (__m256i& v : x.v) v = _mm256_slli_epi32(_mm256_sub_epi32(_mm256_setzero_si256(), v), 5);
+TESSERA_INLINE Ints twice(Ints x) {
+  for (__m256i& v : x.v) v = _mm256_add_epi32(v, v);
   return x;
 }
 TESSERA_INLINE Floats to_floats(Ints x) {

@@ -21,8 +21,8 @@ struct Floats {
 
 // Activation rows that the registers hold the sums of.
 constexpr uint32_t kRows = 8;
-// What `dot_wide` leaves to be subtracted from every element.
-constexpr int32_t kWideZero = 128;
+// Whether `dot_wide` takes 128 away from its codes; otherwise the sum begins with that.
+constexpr bool kWideIsSigned = false;
 
 TESSERA_INLINE Codes load_codes(const uint8_t* from) {
   return {_mm512_loadu_si512(from)};
@@ -58,7 +58,7 @@ TESSERA_INLINE Ints dot(Ints sum, Codes w, const int8_t* a) {
   return {_mm512_dpbusd_epi32(sum.v, w.v, _mm512_set1_epi32(quad))};
 }
 
-// The same for w of 0 .. 255 that stand for w - 128.
+// The same for w of 0 .. 255 (kWideIsSigned).
 TESSERA_INLINE Ints dot_wide(Ints sum, Codes w, const int8_t* a) {
   return dot(sum, w, a);
 }
@@ -69,7 +69,7 @@ TESSERA_INLINE Pairs load_pairs(const uint8_t* from) {
   return load_codes(from);
 }
 // sum + <w, a> over two int16 elements of each output.
-TESSERA_INLINE Ints dot_pairs(Ints sum, Pairs w, const int8_t* a) {
+TESSERA_INLINE Ints dot_pairs(Ints sum, Pairs w, const int16_t* a) {
   int32_t pair;
   __builtin_memcpy(&pair, a, sizeof(pair));
   return {_mm512_dpwssd_epi32(sum.v, w.v, _mm512_set1_epi32(pair))};
@@ -78,8 +78,8 @@ TESSERA_INLINE Ints dot_pairs(Ints sum, Pairs w, const int8_t* a) {
 TESSERA_INLINE Ints splat_int(int32_t x) {
   return {_mm512_set1_epi32(x)};
 }
-TESSERA_INLINE Ints minus_32_times(Ints x) {
-  return {_mm512_slli_epi32(_mm512_sub_epi32(_mm512_setzero_si512(), x.v), 5)};
+TESSERA_INLINE Ints twice(Ints x) {
+  return {_mm512_add_epi32(x.v, x.v)};
 }
 TESSERA_INLINE Floats to_floats(Ints x) {
   return {_mm512_cvtepi32_ps(x.v)};

@@ -23,7 +23,7 @@ struct Floats {
 };
 
 constexpr uint32_t kRows = 1;
-constexpr int32_t kWideZero = 128;
+constexpr bool kWideIsSigned = false;
 
 TESSERA_INLINE Codes load_codes(const uint8_t* from) {
   Codes x;
@@ -64,7 +64,7 @@ using Pairs = Codes;
 TESSERA_INLINE Pairs load_pairs(const uint8_t* from) {
   return load_codes(from);
 }
-TESSERA_INLINE Ints dot_pairs(Ints sum, Pairs w, const int8_t* a) {
+TESSERA_INLINE Ints dot_pairs(Ints sum, Pairs w, const int16_t* a) {
 #ifdef __SSE2__  // compilers do not find PMADDWD in the loop below
   int32_t pair;
   __builtin_memcpy(&pair, a, sizeof(pair));
@@ -91,8 +91,8 @@ TESSERA_INLINE Ints splat_int(int32_t x) {
   for (int32_t& i : out.v) i = x;
   return out;
 }
-TESSERA_INLINE Ints minus_32_times(Ints x) {
-  for (int32_t& i : x.v) i *= -32;
+TESSERA_INLINE Ints twice(Ints x) {
+  for (int32_t& i : x.v) i *= 2;
   return x;
 }
 TESSERA_INLINE Floats to_floats(Ints x) {

@@ -23,7 +23,7 @@ struct Floats {
 
 // Four registers a row for sums of integers, four for sums of floats.
 constexpr uint32_t kRows = 2;
-constexpr int32_t kWideZero = 0;
+constexpr bool kWideIsSigned = true;
 
 TESSERA_INLINE Codes load_codes(const uint8_t* from) {
   Codes x;
@@ -89,7 +89,7 @@ TESSERA_INLINE Ints dot(Ints sum, Codes w, const int8_t* a) {
   return sum;
 }
 
-// The same for w of 0 .. 255 that stand for w - 128.
+// The same for w of 0 .. 255 (kWideIsSigned).
 TESSERA_INLINE Ints dot_wide(Ints sum, Codes w, const int8_t* a) {
   for (uint8x16_t& v : w.v) v = veorq_u8(v, vdupq_n_u8(0x80));
   return dot(sum, w, a);
@@ -110,7 +110,7 @@ TESSERA_INLINE Pairs load_pairs(const uint8_t* from) {
   }
   return x;
 }
-TESSERA_INLINE Ints dot_pairs(Ints sum, Pairs w, const int8_t* a) {
+TESSERA_INLINE Ints dot_pairs(Ints sum, Pairs w, const int16_t* a) {
   int32_t bits;
   __builtin_memcpy(&bits, a, sizeof(bits));
   const int16x4_t pair = vreinterpret_s16_s32(vdup_n_s32(bits));
@@ -129,8 +129,8 @@ TESSERA_INLINE Ints splat_int(int32_t x) {
   const int32x4_t v = vdupq_n_s32(x);
   return {{v, v, v, v}};
 }
-TESSERA_INLINE Ints minus_32_times(Ints x) {
-  for (int32x4_t& v : x.v) v = vshlq_n_s32(vnegq_s32(v), 5);
+TESSERA_INLINE Ints twice(Ints x) {
+  for (int32x4_t& v : x.v) v = vaddq_s32(v, v);
   return x;
 }
 TESSERA_INLINE Floats to_floats(Ints x) {
