@@ -38,6 +38,7 @@ struct LogitsRequest {
   uint32_t row = 0;
   uint32_t top_k = 0;  // how many of the largest logits to return; at most the vocabulary
   bool full = false;   // return all logits
+  float temperature = 0;  // of tempered_sum; 0: it is not wanted
   uint32_t first_adjustment = 0;  // range in Step::adjustments, tokens distinct
   uint32_t adjustment_count = 0;
   uint32_t first_mask_word = UINT32_MAX;  // into Step::token_masks: bit t set = token t allowed;
@@ -74,7 +75,8 @@ struct TokenLogit {
 
 struct LogitsResult {
   std::vector<TokenLogit> top;  // largest first, ties to the lower id
-  float log_sum_exp = 0;        // over all allowed tokens, after adjustments
+  float log_sum_exp = 0;        // over all allowed tokens, after adjustments; NaN where a logit is
+  float tempered_sum = 0;       // of e^((logit - largest) / temperature), in the same way
   std::vector<float> full;      // [vocabulary], after adjustments and mask
 };
 

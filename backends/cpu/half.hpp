@@ -26,12 +26,14 @@ inline float half_to_float(uint16_t h) {
                               (h & 0x8000u) << 16);
 }
 
-// Rounds to nearest even; saturates at the largest finite value.
+// Rounds to nearest even; what is too large becomes an infinity.
 inline uint16_t float_to_half(float x) {
   const uint32_t bits = std::bit_cast<uint32_t>(x);
   const uint32_t sign = bits >> 16 & 0x8000u;
   const float magnitude = std::bit_cast<float>(bits & 0x7fffffffu);
-  if (!(magnitude < 65504.0f)) return static_cast<uint16_t>(sign | 0x7bffu);
+  if (!(magnitude < 65520.0f)) {
+    return static_cast<uint16_t>(sign | (magnitude == magnitude ? 0x7c00u : 0x7e00u));
+  }
   if (magnitude < 0x1p-14f) {  // a multiple of 2^-24, the unit of floats in [0.5, 1)
     return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(magnitude + 0.5f) - 0x3f000000u));
   }

@@ -138,9 +138,10 @@ struct Kernels {
   PackedKernels packed;
 
   // Quantises row r of `to` from x: scale is the largest magnitude / 127, q rounds to nearest even.
+  // A block with an infinity or a NaN has scale NaN.
   void (*quantise_int8)(const float* x, const QuantisedRows& to, uint32_t r);
   // The same with the largest magnitude / 4095, so that 32 products with 14-bit weights stay below
-  // 2^31. A block with an infinity or a NaN has scale NaN.
+  // 2^31.
   void (*quantise_int16)(const float* x, const QuantisedRows& to, uint32_t r);
 
   // Exact values of `elements` weights (whole blocks) of one type; indexed by DType.
@@ -160,8 +161,8 @@ struct Kernels {
   void (*rotate)(float* head, const float* c, const float* s, uint32_t pairs, bool halves);
   // The largest of x; a NaN counts as -infinity.
   float (*largest)(const float* x, uint32_t count);
-  // Sum of exp(x[i] - max).
-  double (*sum_exp)(const float* x, uint32_t count, float max);
+  // Sum of exp((x[i] - max) * scale).
+  double (*sum_exp)(const float* x, uint32_t count, float max, float scale);
 
   // Writes one head's key or value to a slot of its plane of `slots` slots; indexed by KvType.
   // Rounds to nearest even and saturates at the largest finite value.

@@ -106,11 +106,14 @@ class LogitsOp final : public CompiledOp {
     adjust(step, request, logits);
     mask(step, request, vocabulary_, logits);
     const float largest = kernels_.largest(logits, vocabulary_);
+    const auto sum = [&](float scale) {
+      return kernels_.sum_exp(logits, vocabulary_, largest, scale);
+    };
     result.log_sum_exp =
-        largest == -INFINITY
-            ? -INFINITY
-            : static_cast<float>(static_cast<double>(largest) +
-                                 std::log(kernels_.sum_exp(logits, vocabulary_, largest)));
+        largest == -INFINITY ? -INFINITY : static_cast<float>(double{largest} + std::log(sum(1)));
+    if (request.temperature > 0) {  // 1 / it may be infinite
+      result.tempered_sum = static_cast<float>(sum(std::min(1 / request.temperature, 1e30f)));
+    }
     select(kernels_, logits, vocabulary_, request.top_k, result.top);
     if (request.full) std::copy_n(logits, vocabulary_, result.full.data());
   }

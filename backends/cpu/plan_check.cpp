@@ -165,6 +165,9 @@ void check_logits(const Step& step, const StepLimits& limits) {
     check_below(at("logits", i, ".row"), request.row, step.rows(), "the rows of the step");
     check_below(at("logits", i, ".top_k"), request.top_k, uint64_t{limits.vocabulary} + 1,
                 "one more than the vocabulary");
+    if (!(request.temperature >= 0)) {
+      bad(at("logits", i, ".temperature"), "is negative or no number");
+    }
     check_range(what, request.first_adjustment, request.adjustment_count, "adjustments",
                 step.adjustments.size());
     if (request.first_mask_word != UINT32_MAX) {

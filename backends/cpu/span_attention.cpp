@@ -351,7 +351,7 @@ void SpanAttentionOp::finish(const Item& item, const Sums& total) const {
       const size_t query = size_t{r} * group_ + g;
       const float* sum = total.sum + query * padded_;
       // The largest weight is 1, so the sum is 0 only where no slot was visible.
-      const float inverse = total.states[query].sum > 0 ? 1.0f / total.states[query].sum : 0.0f;
+      const float inverse = total.states[query].sum == 0 ? 0.0f : 1.0f / total.states[query].sum;
       for (uint32_t d = 0; d < shape_.head_dim; ++d) out[d] = sum[d] * inverse;
     }
   }

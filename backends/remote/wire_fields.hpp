@@ -127,8 +127,8 @@ void fields(A& a, Is<LogitAdjustment> auto& v) {
 }
 template <class A>
 void fields(A& a, Is<LogitsRequest> auto& v) {
-  auto& [row, top_k, full, first, count, mask] = v;
-  a(row, top_k, full, first, count, mask);
+  auto& [row, top_k, full, temperature, first, count, mask] = v;
+  a(row, top_k, full, temperature, first, count, mask);
 }
 template <class A>
 void fields(A& a, Is<Step> auto& v) {
@@ -144,8 +144,8 @@ void fields(A& a, Is<TokenLogit> auto& v) {
 }
 template <class A>
 void fields(A& a, Is<LogitsResult> auto& v) {
-  auto& [top, log_sum_exp, full] = v;
-  a(top, log_sum_exp, full);
+  auto& [top, log_sum_exp, tempered_sum, full] = v;
+  a(top, log_sum_exp, tempered_sum, full);
 }
 template <class A>
 void fields(A& a, Is<StepResult> auto& v) {

@@ -32,14 +32,16 @@ PreparedEvent token_event(TokenReport token, uint64_t tokens) {
 
 // The next token and, as long as the tokens are those of the draft, whose KV the same step has
 // computed, those behind it. logits[i] is what follows draft[i - 1].
-void Context::tokens_ready(SessionState& session, std::span<const int32_t> draft,
-                           std::span<const LogitsResult> logits) {
+void Context::tokens_ready(const Participant& p, std::span<const LogitsResult> logits) {
+  if (p.error) std::rethrow_exception(p.error);
+  SessionState& session = *p.session;
+  const std::vector<int32_t>& draft = p.draft;
   session.report.tokens_drafted += draft.size();
   counts_.drafted_tokens += draft.size();
   size_t accepted = 0;
   for (size_t i = 0;; ++i) {
-    const int32_t token = token_ready(session, logits[i]);
-    const bool agrees = i < draft.size() && token == draft[i];
+    token_ready(session, p.tokens[i], logits[i]);
+    const bool agrees = i < draft.size() && p.tokens[i] == draft[i];
     if (agrees) {
       ++accepted;
       ++session.report.tokens_accepted;
@@ -55,12 +57,11 @@ void Context::tokens_ready(SessionState& session, std::span<const int32_t> draft
   if (!draft.empty()) session.task->lookup->settle(session.task->history, accepted);
 }
 
-// Draws a token, which may end the task. If it throws, the token is not part of the session.
-int32_t Context::token_ready(SessionState& session, const LogitsResult& logits) {
+// A token may end the task. If this throws, it is not part of the session.
+void Context::token_ready(SessionState& session, int32_t token, const LogitsResult& logits) {
   Task& task = *session.task;
   const text::Tokenizer& tokenizer = model_->tokenizer();
   const Clock::time_point now = Clock::now();
-  const int32_t token = sample(logits, task.options.sampling, task.generated);
   if (!task.decoding) {
     task.decoding = true;
     task.first_token = now;
@@ -69,7 +70,7 @@ int32_t Context::token_ready(SessionState& session, const LogitsResult& logits) 
   session.report.generate_us = microseconds(task.first_token, now);
   if (!task.options.ignore_end && tokenizer.is_end_of_generation(token)) {
     finish(session, Finish::end);
-    return token;
+    return;
   }
   const std::string bytes = tokenizer.decode(std::span(&token, 1), false);
   text::StopMatcher::Output output = task.stops.push(task.decoder.push(bytes));
@@ -94,7 +95,6 @@ int32_t Context::token_ready(SessionState& session, const LogitsResult& logits) 
   } else if (task.generated == task.options.max_tokens) {
     finish(session, Finish::length);
   }
-  return token;
 }
 
 void Context::emit(SessionState& session, PreparedEvent event) noexcept {

@@ -4,6 +4,7 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -179,6 +180,8 @@ class Context {
     uint32_t first_row = 0;
     uint32_t first_request = 0;
     uint32_t request_count = 0;
+    std::vector<int32_t> tokens;  // drawn, as far as the draft agrees
+    std::exception_ptr error;     // of the draw
   };
   void run();
   void settle_sessions() noexcept;
@@ -187,7 +190,7 @@ class Context {
   uint32_t plan_rows(const SessionState& session, uint32_t budget,
                      std::vector<SegmentRows>& rows) const;
   std::vector<Participant> choose() noexcept;
-  StepPace& pace() { return stoppable_ ? prompt_pace_ : pace_; }
+  StepPace& pace() { return patient_ ? prompt_pace_ : pace_; }
   void choose_from(bool decoding, uint32_t most, uint64_t turn,
                    std::vector<Participant>& chosen) noexcept;
   void add_drafts(std::vector<Participant>& chosen, uint64_t turn) noexcept;
@@ -195,7 +198,9 @@ class Context {
   Step build(std::vector<Participant>& participants);
   void add_to(StepBuilder& builder, Participant& participant);
   void request_samples(Step& step, const Participant& participant);
-  void compute(std::unique_lock<std::mutex>& guard, const Step& step, StepResult& result);
+  void compute(std::unique_lock<std::mutex>& guard, const Step& step,
+               std::vector<Participant>& participants, StepResult& result);
+  static void draw(Participant& participant, std::span<const LogitsResult> logits) noexcept;
   void apply(std::vector<Participant>& participants, StepResult& result) noexcept;
   void apply_to(Participant& participant, StepResult& result);
   void step_failed(std::unique_lock<std::mutex>& guard,
@@ -205,9 +210,8 @@ class Context {
   void interrupt() noexcept;
 
   // ---- answer.cpp: tokens, events and the end of a task
-  void tokens_ready(SessionState& session, std::span<const int32_t> draft,
-                    std::span<const LogitsResult> logits);
-  int32_t token_ready(SessionState& session, const LogitsResult& logits);
+  void tokens_ready(const Participant& participant, std::span<const LogitsResult> logits);
+  void token_ready(SessionState& session, int32_t token, const LogitsResult& logits);
   void emit(SessionState& session, PreparedEvent event) noexcept;
   void finish(SessionState& session, Finish finish);
   void fail_session(SessionState& session, Status status, std::string_view message) noexcept;
@@ -217,7 +221,7 @@ class Context {
   const std::shared_ptr<const model::Model> model_;
   uint32_t max_session_tokens_;
   StepPace pace_{1};
-  StepPace prompt_pace_{1};  // of steps that may be stopped
+  StepPace prompt_pace_{1};  // of steps that may be stopped and nobody waits for
   std::function<void(const std::string&)> log_error_;
 
   std::mutex lock_;
@@ -233,6 +237,8 @@ class Context {
   bool waits_ended_ = false;
   uint64_t next_turn_ = 0;    // the scheduler's turn
   bool stoppable_ = false;    // the next step, or the one under way
+  bool patient_ = false;      // it may also be long
+  bool alone_ = false;        // the next step is one session's
   bool computing_ = false;    // a step is under way
   bool was_stopped_ = false;  // the last step
   Metrics counts_;

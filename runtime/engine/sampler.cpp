@@ -19,32 +19,60 @@ double uniform(uint64_t seed, uint64_t index) {
   return static_cast<double>(z >> 11) * 0x1.0p-53;
 }
 
+// Tokens whose logits come sorted, so that a draw seldom needs to look at the vocabulary.
+constexpr uint32_t kLikeliest = 256;
+
 struct Candidate {
   int32_t token;
   double weight;  // e^((logit - largest) / temperature)
 };
+using Candidates = std::vector<Candidate>;
 
 // Likelier first, ties to the lower id.
 bool likelier(const Candidate& a, const Candidate& b) {
   return a.weight != b.weight ? a.weight > b.weight : a.token < b.token;
 }
 
-// Keeps the smallest set of likeliest candidates that reaches `share` of the weight, sorted.
-void keep_top_p(std::vector<Candidate>& candidates, double share) {
+double sum(std::span<const Candidate> candidates) {
   double total = 0;
   for (const Candidate& c : candidates) total += c.weight;
-  // A heap finds the few that matter without sorting the vocabulary.
-  const auto less_likely = [](const Candidate& a, const Candidate& b) { return likelier(b, a); };
-  std::ranges::make_heap(candidates, less_likely);
-  std::vector<Candidate> kept;
+  return total;
+}
+
+// How many of the sorted candidates reach `wanted`, or one more than there are.
+size_t reach(std::span<const Candidate> sorted, double wanted) {
   double reached = 0;
-  while (!candidates.empty() && reached < share * total) {
-    std::ranges::pop_heap(candidates, less_likely);
-    kept.push_back(candidates.back());
-    candidates.pop_back();
-    reached += kept.back().weight;
+  for (size_t i = 0; i < sorted.size(); ++i) {
+    reached += sorted[i].weight;
+    if (reached >= wanted) return i + 1;
   }
-  candidates = std::move(kept);
+  return sorted.size() + 1;
+}
+
+// Keeps the fewest likeliest that reach `wanted`, halving what is not decided yet.
+void keep_likeliest(Candidates& candidates, double wanted) {
+  auto first = candidates.begin(), last = candidates.end();  // those before are kept
+  while (last - first > 1) {
+    const auto middle = first + (last - first) / 2;
+    std::nth_element(first, middle, last, likelier);
+    const double half = sum({first, middle});
+    if (half >= wanted) {
+      last = middle;
+    } else {
+      wanted -= half;
+      first = middle;
+    }
+  }
+  candidates.erase(wanted > 0 ? last : first, candidates.end());
+}
+
+// The candidate in whose part of the weights, laid end to end, `at` falls.
+int32_t draw(std::span<const Candidate> candidates, double at) {
+  for (const Candidate& c : candidates) {
+    at -= c.weight;
+    if (at < 0) return c.token;
+  }
+  return candidates.back().token;
 }
 
 [[noreturn]] void fail_not_finite() {
@@ -62,6 +90,8 @@ LogitsRequest sampling_request(uint32_t row, const Sampling& sampling, uint32_t 
   } else if (sampling.top_k > 0) {
     request.top_k = std::min(sampling.top_k, vocabulary);
   } else {
+    request.top_k = std::min(kLikeliest, vocabulary);
+    request.temperature = sampling.temperature;
     request.full = true;
   }
   request.top_k = std::max(request.top_k, std::min(sampling.logprobs, vocabulary));
@@ -69,43 +99,54 @@ LogitsRequest sampling_request(uint32_t row, const Sampling& sampling, uint32_t 
 }
 
 int32_t sample(const LogitsResult& logits, const Sampling& sampling, uint64_t index) {
-  if (sampling.temperature == 0) {
-    if (logits.top.empty() || !std::isfinite(logits.top.front().logit)) fail_not_finite();
-    return logits.top.front().token;
+  if (logits.top.empty() || !std::isfinite(logits.top.front().logit) ||
+      std::isnan(logits.log_sum_exp)) {
+    fail_not_finite();
   }
-  std::vector<Candidate> candidates;
+  if (sampling.temperature == 0) return logits.top.front().token;
+  const double largest = double{logits.top.front().logit};
   const double scale = 1.0 / static_cast<double>(sampling.temperature);
-  if (!logits.full.empty()) {
-    double largest = -INFINITY;  // NaN is not larger than anything
-    for (const float logit : logits.full) {
-      if (logit > largest) largest = logit;
-    }
-    candidates.reserve(logits.full.size());
-    for (size_t t = 0; t < logits.full.size(); ++t) {
-      const double weight = std::exp((logits.full[t] - largest) * scale);
-      if (weight > 0) candidates.push_back({static_cast<int32_t>(t), weight});
-    }
-  } else {
-    const double largest = logits.top.empty() ? 0.0 : double{logits.top.front().logit};
-    const size_t kept = std::min<size_t>(logits.top.size(), sampling.top_k);
-    for (const TokenLogit& t : std::span(logits.top).first(kept)) {
-      const double weight = std::exp((t.logit - largest) * scale);
-      if (weight > 0) candidates.push_back({t.token, weight});
-    }
+  const auto weight = [&](float logit) { return std::exp((double{logit} - largest) * scale); };
+
+  Candidates candidates;
+  const bool all = sampling.top_k == 0;  // the vocabulary may be drawn from
+  const std::span<const TokenLogit> top =
+      std::span(logits.top)
+          .first(std::min<size_t>(logits.top.size(), all ? kLikeliest : sampling.top_k));
+  for (const TokenLogit& t : top) {
+    if (weight(t.logit) > 0) candidates.push_back({t.token, weight(t.logit)});
   }
-  if (candidates.empty()) fail_not_finite();
-  if (sampling.top_p < 1) keep_top_p(candidates, sampling.top_p);
+  const auto add_others = [&] {  // behind the likeliest, in the order of their ids
+    const TokenLogit& last = top.back();
+    for (size_t i = 0; i < logits.full.size(); ++i) {
+      const auto token = static_cast<int32_t>(i);
+      const float logit = logits.full[i];
+      if (logit > last.logit || (logit == last.logit && token <= last.token)) continue;
+      if (weight(logit) > 0) candidates.push_back({token, weight(logit)});
+    }
+  };
+
+  const double total = all ? double{logits.tempered_sum} : sum(candidates);
+  if (sampling.top_p < 1) {
+    const double wanted = static_cast<double>(sampling.top_p) * total;
+    const size_t count = reach(candidates, wanted);
+    if (count <= candidates.size()) {
+      candidates.resize(count);
+    } else if (all) {
+      add_others();
+      keep_likeliest(candidates, wanted);
+      std::ranges::sort(candidates, likelier);
+    }
+  } else if (all && sampling.min_p <= candidates.back().weight) {
+    const double drawn = uniform(sampling.seed, index) * total;
+    if (sampling.min_p == 0 && drawn < sum(candidates)) return draw(candidates, drawn);
+    add_others();
+    if (sampling.min_p == 0) return draw(candidates, drawn);
+  }
   if (sampling.min_p > 0) {  // the largest weight is 1
     std::erase_if(candidates, [&](const Candidate& c) { return c.weight < sampling.min_p; });
   }
-  double total = 0;
-  for (const Candidate& c : candidates) total += c.weight;
-  double left = uniform(sampling.seed, index) * total;
-  for (const Candidate& c : candidates) {
-    left -= c.weight;
-    if (left < 0) return c.token;
-  }
-  return candidates.back().token;
+  return draw(candidates, uniform(sampling.seed, index) * sum(candidates));
 }
 
 TokenReport report_token(const LogitsResult& logits, const Sampling& sampling, int32_t token) {

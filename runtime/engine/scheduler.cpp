@@ -14,6 +14,10 @@ uint64_t pending_tokens(const SessionState& session) {
   return pending;
 }
 
+bool is_out_of_memory(Status status) {
+  return status == Status::out_of_host_memory || status == Status::out_of_device_memory;
+}
+
 }  // namespace
 
 void Context::run() {
@@ -31,7 +35,7 @@ void Context::run() {
           const Step step = build(participants);
           if (step.rows() == 0) return;
           StepResult result;
-          compute(guard, step, result);
+          compute(guard, step, participants, result);
           was_stopped_ = result.stopped;
           if (was_stopped_) return;  // blocks that it was given wait for the next step
           ++counts_.steps;
@@ -108,12 +112,12 @@ uint32_t Context::plan_rows(const SessionState& session, uint32_t budget,
 std::vector<Context::Participant> Context::choose() noexcept {
   std::vector<Participant> chosen;
   const uint64_t turn = next_turn_++;
-  // Nobody waits for tokens: longer steps are more efficient, and may be stopped, but not twice
-  // in a row, so that the other sessions get on.
-  stoppable_ = program_->stoppable() && !was_stopped_ &&
-               std::ranges::none_of(active_, [](const SessionRef& session) {
-                 return session->task && session->task->decoding;
-               });
+  // Not twice in a row, so that the other sessions get on.
+  stoppable_ = program_->stoppable() && !was_stopped_;
+  // Where nobody waits for tokens longer steps are more efficient.
+  patient_ = stoppable_ && std::ranges::none_of(active_, [](const SessionRef& session) {
+               return session->task && session->task->decoding;
+             });
   const uint32_t most = pace().rows();
   const uint32_t half = static_cast<uint32_t>((most + turn % 2) / 2);
   const bool prompts = std::ranges::any_of(
@@ -123,6 +127,8 @@ std::vector<Context::Participant> Context::choose() noexcept {
     choose_from(false, most, turn / 2, chosen);
     choose_from(true, most, turn / 2, chosen);
   }
+  if (alone_ && chosen.size() > 1) chosen.resize(1);
+  alone_ = false;
   add_drafts(chosen, turn);
   return chosen;
 }
@@ -280,8 +286,10 @@ void Context::request_samples(Step& step, const Participant& p) {
   }
 }
 
-// Runs the step; the lock is free meanwhile.
-void Context::compute(std::unique_lock<std::mutex>& guard, const Step& step, StepResult& result) {
+// Runs the step and draws tokens; the lock is free meanwhile. Nobody else ends the participants'
+// tasks or changes what is read of them here.
+void Context::compute(std::unique_lock<std::mutex>& guard, const Step& step,
+                      std::vector<Participant>& participants, StepResult& result) {
   forget_ended();
   struct Unlocked {
     Context& context;
@@ -299,7 +307,25 @@ void Context::compute(std::unique_lock<std::mutex>& guard, const Step& step, Ste
   program_->plan(step);
   program_->submit();
   program_->wait(result);
-  if (!result.stopped) pace().note(step.rows(), Clock::now() - begun);
+  if (result.stopped) return;
+  for (Participant& p : participants) {
+    draw(p, std::span(result.logits).subspan(p.first_request, p.request_count));
+  }
+  pace().note(step.rows(), Clock::now() - begun);
+}
+
+// An answer's next token and those behind it, as long as they are the draft's.
+void Context::draw(Participant& p, std::span<const LogitsResult> logits) noexcept {
+  const Task& task = *p.session->task;
+  if (task.purpose != Purpose::generate) return;
+  try {
+    for (size_t i = 0; i < logits.size(); ++i) {
+      p.tokens.push_back(sample(logits[i], task.options.sampling, task.generated + i));
+      if (i < p.draft.size() && p.tokens.back() != p.draft[i]) return;
+    }
+  } catch (...) {
+    p.error = std::current_exception();
+  }
 }
 
 void Context::apply(std::vector<Participant>& participants, StepResult& result) noexcept {
@@ -353,16 +379,21 @@ void Context::apply_to(Participant& p, StepResult& result) {
         event.front().total = task.prompt_tokens;
         emit(session, std::move(event));
       }
-      if (!logits.empty()) tokens_ready(session, p.draft, logits);
+      if (!logits.empty()) tokens_ready(p, logits);
       break;
   }
 }
 
-// A device that is lost takes all sessions along and stays lost. The lock is free while the log is
-// called: the application may wait there for a thread that is inside a call.
+// Where memory is short for several sessions, one of them is tried alone. A device that is lost
+// takes all sessions along and stays lost. The lock is free while the log is called: the application
+// may wait there for a thread that is inside a call.
 void Context::step_failed(std::unique_lock<std::mutex>& guard,
                           const std::vector<Participant>& participants, Status status,
                           std::string_view message) noexcept {
+  if (is_out_of_memory(status) && participants.size() > 1) {
+    alone_ = true;
+    return;
+  }
   if (status == Status::device_lost) {
     failure_ = status;
     attempt([&] { failure_message_ = message; }, [](Status, std::string_view) {});
@@ -381,7 +412,7 @@ void Context::wake() {
   work_.notify_all();
 }
 
-// What a session asks for should not have to wait for the end of a long step.
+// A session that is cancelled or destroyed does not wait for the end of a step.
 void Context::interrupt() noexcept {
   if (computing_ && stoppable_) program_->stop();
   wake();

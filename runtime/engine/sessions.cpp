@@ -163,6 +163,10 @@ void Context::generate(SessionState& session, const GenerateOptions& options) {
   Task task(Purpose::generate);
   task.options = options;
   task.stops = text::StopMatcher(options.stops);
+  {
+    std::lock_guard guard(lock_);
+    check_idle(session);
+  }
   look_back(session, task);
   std::lock_guard guard(lock_);
   check_idle(session);
@@ -207,6 +211,7 @@ uint64_t Context::evaluate_size(SessionState& session, bool all) {
 std::vector<float> Context::evaluate(SessionState& session, bool all) {
   Task task(Purpose::evaluate);
   task.all_logits = all;
+  task.logits.reserve(evaluate_size(session, all));
   std::unique_lock guard(lock_);
   check_idle(session);
   task.first_logits = first_logits(session, all);
@@ -237,7 +242,7 @@ bool Context::next(SessionState& session, int64_t timeout_ms, Event& event) {
 void Context::cancel(SessionState& session) noexcept {
   session.cancel_requested = true;
   std::lock_guard guard(lock_);
-  interrupt();
+  if (session.task) interrupt();
 }
 
 SessionInfo Context::info(SessionState& session) {

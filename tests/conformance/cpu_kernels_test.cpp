@@ -79,8 +79,13 @@ TEST_P(CpuKernels, SiluAndSums) {
   }
   double want = 0;
   for (const float x : gate) want += std::exp(double{x} - 100);
-  EXPECT_NEAR(kernels->sum_exp(gate.data(), static_cast<uint32_t>(gate.size()), 100), want,
-              want * 1e-6);
+  const auto count = static_cast<uint32_t>(gate.size());
+  EXPECT_NEAR(kernels->sum_exp(gate.data(), count, 100, 1), want, want * 1e-6);
+  double tempered = 0;
+  for (const float x : gate) tempered += std::exp((double{x} - 100) * 0.25);
+  EXPECT_NEAR(kernels->sum_exp(gate.data(), count, 100, 0.25f), tempered, tempered * 1e-6);
+  gate[77] = NAN;
+  EXPECT_TRUE(std::isnan(kernels->sum_exp(gate.data(), count, 100, 1)));
 }
 
 TEST_P(CpuKernels, LargestOfAnyCount) {

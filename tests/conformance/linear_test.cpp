@@ -186,13 +186,14 @@ TEST_P(LinearConformance, LogitsRequests) {
   const auto build = [](WeightSource& source) { return head_of(source, DType::q8_0); };
   Step step = plain_step(8);
   step.logits = {
-      {.row = 7, .top_k = 5},
+      {.row = 7, .top_k = 5, .temperature = 0.7f},
       {.row = 2, .top_k = 1000, .full = true},
       {.row = 2, .top_k = 1, .full = true, .first_adjustment = 0, .adjustment_count = 3},
       {.row = 0, .top_k = 20, .full = true, .first_mask_word = 0},
       {.row = 5,
        .top_k = 30,
        .full = true,
+       .temperature = 1.5f,
        .first_adjustment = 1,
        .adjustment_count = 4,
        .first_mask_word = 32},
@@ -217,6 +218,8 @@ TEST_P(LinearConformance, LogitsRequests) {
     } else {
       EXPECT_EQ(result.log_sum_exp, -INFINITY);
     }
+    const double sum = want[i].tempered_sum;
+    EXPECT_NEAR(result.tempered_sum, sum, tolerance(2e-4, DType::q8_0) * 10 * sum);
     ASSERT_EQ(result.top.size(), step.logits[i].top_k);
     for (size_t k = 0; k < result.top.size(); ++k) {
       // Where rounding may swap two, the values must still agree.

@@ -96,6 +96,8 @@ TEST_P(StepErrorConformance, Steps) {
       {"page_tables[0][1]", [](Step& s) { s.page_tables[0][1] = 4; }},
       {"logits[2].row", [](Step& s) { s.logits[2].row = 6; }},
       {"logits[2].top_k", [](Step& s) { s.logits[2].top_k = 101; }},
+      {"logits[1].temperature", [](Step& s) { s.logits[1].temperature = -1; }},
+      {"logits[1].temperature", [](Step& s) { s.logits[1].temperature = NAN; }},
       {"logits[0]", [](Step& s) { s.logits[0].adjustment_count = 3; }},
       {"logits[0]", [](Step& s) { s.logits[0].first_adjustment = UINT32_MAX; }},
       {"logits[0]", [](Step& s) { s.logits[0].first_mask_word = 1; }},

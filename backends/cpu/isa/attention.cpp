@@ -237,7 +237,7 @@ float softmax_tile(float* scores, uint32_t slots, uint64_t visible, SoftmaxState
       total.part[part] += weight;
     }
   }
-  const float scale = state.max == kHidden ? 0.0f : exp(splat(state.max - new_max))[0];
+  const float scale = state.sum == 0 ? 0.0f : exp(splat(state.max - new_max))[0];
   state.sum = state.sum * scale + sum(total);
   state.max = new_max;
   return scale;
@@ -245,10 +245,9 @@ float softmax_tile(float* scores, uint32_t slots, uint64_t visible, SoftmaxState
 
 void merge(SoftmaxState& total, float* total_sum, const SoftmaxState& part, const float* sum,
            uint32_t count) {
-  const float kEmpty = -__builtin_inff();
-  if (part.max == kEmpty) return;
+  if (part.sum == 0) return;  // empty; NaN is not
   const float new_max = total.max > part.max ? total.max : part.max;
-  const float a = total.max == kEmpty ? 0.0f : exp(splat(total.max - new_max))[0];
+  const float a = total.sum == 0 ? 0.0f : exp(splat(total.max - new_max))[0];
   const float b = exp(splat(part.max - new_max))[0];
   for (uint32_t i = 0; i < count; i += kVec) {
     const Vec moved = load(sum + i) * splat(b);

@@ -9,6 +9,19 @@ namespace {
 constexpr float kMagic = 12582912.0f;
 constexpr int32_t kMagicBits = 0x4b400000;
 
+// A block whose largest magnitude is less is quantised to zeros: a code / magnitude stays finite.
+constexpr float kSmallest = 0x1p-100f;
+
+// Of a block of kBlock values. As integers, magnitudes have the same order, and NaN is the largest.
+TESSERA_INLINE float largest_magnitude(const float* x) {
+  IntVec largest = {};
+  for (uint32_t i = 0; i < kBlock; i += kVec) {
+    const IntVec bits = (IntVec)load(x + i) & 0x7fffffff;
+    largest = bits > largest ? bits : largest;
+  }
+  return __builtin_bit_cast(float, largest_of(largest));
+}
+
 }  // namespace
 
 // x is padded with zeros to whole lanes, which add nothing to the sum of squares.
@@ -31,27 +44,25 @@ void quantise_int8(const float* x, const QuantisedRows& rows, uint32_t r) {
   typedef int8_t Narrow __attribute__((vector_size(kVec)));
   for (uint32_t b = 0; b < rows.blocks; ++b, x += kBlock) {
     Int8Block& to = *reinterpret_cast<Int8Block*>(rows.at(r, b));
-    Vec largest = {};
-    for (uint32_t i = 0; i < kBlock; i += kVec) {
-      const Vec v = load(x + i);
-      largest = max(max(v, -v), largest);
-    }
-    const float magnitude = largest_of(largest);
-    const Vec inverse = splat(magnitude > 0 ? 127.0f / magnitude : 0.0f);
+    const float magnitude = largest_magnitude(x);
+    const bool usable = magnitude >= kSmallest && magnitude < __builtin_inff();
+    const Vec inverse = splat(usable ? 127.0f / magnitude : 0.0f);
+    const int32_t keep = usable ? -1 : 0;
     float sums[2];
     for (uint32_t half = 0; half < 2; ++half) {
       Lanes rounded;
       for (uint32_t part = 0; part < kParts; ++part) {
         const uint32_t i = half * kLanes + part * kVec;
         const Vec shifted = load(x + i) * inverse + splat(kMagic);
-        const Narrow n = __builtin_convertvector((IntVec)shifted - kMagicBits, Narrow);
+        const IntVec whole = ((IntVec)shifted - kMagicBits) & keep;
+        const Narrow n = __builtin_convertvector(whole, Narrow);
         __builtin_memcpy(to.q + i, &n, sizeof n);
-        rounded.part[part] = shifted - splat(kMagic);
+        rounded.part[part] = __builtin_convertvector(whole, Vec);
       }
       sums[half] = cpu::TESSERA_ISA::sum(rounded);  // of small integers: exact
       to.from32[half] = 32 * (kMagicBits - __builtin_bit_cast(int32_t, sums[half] + kMagic));
     }
-    to.scale = magnitude / 127.0f;
+    to.scale = usable ? magnitude / 127.0f : magnitude * 0.0f;
     to.sum = to.scale * (sums[0] + sums[1]);
     const int32_t both = to.from32[0] + to.from32[1];
     to.from8 = both / 4;
@@ -61,17 +72,10 @@ void quantise_int8(const float* x, const QuantisedRows& rows, uint32_t r) {
 
 void quantise_int16(const float* x, const QuantisedRows& rows, uint32_t r) {
   constexpr float kMaxCode = 4095.0f;
-  constexpr float kSmallest = 0x1p-100f;  // a block of less is zero: kMaxCode / it stays finite
   typedef int16_t Narrow __attribute__((vector_size(2 * kVec)));
   for (uint32_t b = 0; b < rows.blocks; ++b, x += kBlock) {
     Int16Block& to = *reinterpret_cast<Int16Block*>(rows.at(r, b));
-    // As integers, magnitudes have the same order, and NaN is the largest.
-    IntVec largest = {};
-    for (uint32_t i = 0; i < kBlock; i += kVec) {
-      const IntVec bits = (IntVec)load(x + i) & 0x7fffffff;
-      largest = bits > largest ? bits : largest;
-    }
-    const float magnitude = __builtin_bit_cast(float, largest_of(largest));
+    const float magnitude = largest_magnitude(x);
     const bool usable = magnitude >= kSmallest && magnitude < __builtin_inff();
     const Vec inverse = splat(usable ? kMaxCode / magnitude : 0.0f);
     const int32_t keep = usable ? -1 : 0;
@@ -122,18 +126,18 @@ float largest(const float* x, uint32_t count) {
   return out;
 }
 
-double sum_exp(const float* x, uint32_t count, float max) {
-  const Vec shift = splat(max);
+double sum_exp(const float* x, uint32_t count, float max, float scale) {
+  const Vec shift = splat(max), factor = splat(scale);
   double total = 0;
   uint32_t i = 0;
   while (i + kVec <= count) {
     // A run of 1024 values in single precision, the runs in double precision.
     Vec run = {};
     const uint32_t end = count - i < 1024 ? count : i + 1024;
-    for (; i + kVec <= end; i += kVec) run += exp(load(x + i) - shift);
+    for (; i + kVec <= end; i += kVec) run += exp((load(x + i) - shift) * factor);
     for (uint32_t lane = 0; lane < kVec; ++lane) total += static_cast<double>(run[lane]);
   }
-  for (; i < count; ++i) total += static_cast<double>(exp(splat(x[i] - max))[0]);
+  for (; i < count; ++i) total += static_cast<double>(exp(splat((x[i] - max) * scale))[0]);
   return total;
 }
 

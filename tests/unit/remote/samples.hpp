@@ -56,6 +56,7 @@ inline Step sample_step() {
   step.logits = {{.row = 32,
                   .top_k = 33,
                   .full = true,
+                  .temperature = 0.75f,
                   .first_adjustment = 34,
                   .adjustment_count = 35,
                   .first_mask_word = 36},

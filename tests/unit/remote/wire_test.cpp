@@ -218,6 +218,7 @@ TEST_F(WireTest, Step) {
   EXPECT_EQ(step.logits[0].row, 32u);
   EXPECT_EQ(step.logits[0].top_k, 33u);
   EXPECT_TRUE(step.logits[0].full);
+  EXPECT_EQ(step.logits[0].temperature, 0.75f);
   EXPECT_EQ(step.logits[0].first_adjustment, 34u);
   EXPECT_EQ(step.logits[0].adjustment_count, 35u);
   EXPECT_EQ(step.logits[0].first_mask_word, 36u);
@@ -235,7 +236,8 @@ TEST_F(WireTest, StepResultKeepsBits) {
   float nan = 0;
   std::memcpy(&nan, &payload, sizeof nan);
   const StepResult result = round_trip(StepResult{
-      .logits = {{.top = {{40, 1.5f}, {41, -0.0f}}, .log_sum_exp = nan, .full = {nan, -INFINITY}},
+      .logits = {{.top = {{40, 1.5f}, {41, -0.0f}}, .log_sum_exp = nan,
+                  .tempered_sum = 1.25f, .full = {nan, -INFINITY}},
                  {}}});
   ASSERT_EQ(result.logits.size(), 2u);
   ASSERT_EQ(result.logits[0].top.size(), 2u);
@@ -244,6 +246,7 @@ TEST_F(WireTest, StepResultKeepsBits) {
   EXPECT_EQ(result.logits[0].top[1].token, 41);
   EXPECT_TRUE(std::signbit(result.logits[0].top[1].logit));
   EXPECT_EQ(std::memcmp(&result.logits[0].log_sum_exp, &payload, 4), 0);
+  EXPECT_EQ(result.logits[0].tempered_sum, 1.25f);
   ASSERT_EQ(result.logits[0].full.size(), 2u);
   EXPECT_EQ(std::memcmp(&result.logits[0].full[0], &payload, 4), 0);
   EXPECT_EQ(result.logits[0].full[1], -INFINITY);
