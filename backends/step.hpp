@@ -36,8 +36,8 @@ struct LogitAdjustment {
 // One row whose logits are wanted.
 struct LogitsRequest {
   uint32_t row = 0;
-  uint32_t top_k = 0;  // how many of the largest logits to return; at most the vocabulary
-  bool full = false;   // return all logits
+  uint32_t top_k = 0;     // how many of the largest logits to return; at most the vocabulary
+  bool full = false;      // return all logits
   float temperature = 0;  // of tempered_sum; 0: it is not wanted
   uint32_t first_adjustment = 0;  // range in Step::adjustments, tokens distinct
   uint32_t adjustment_count = 0;

@@ -385,8 +385,8 @@ void Context::apply_to(Participant& p, StepResult& result) {
 }
 
 // Where memory is short for several sessions, one of them is tried alone. A device that is lost
-// takes all sessions along and stays lost. The lock is free while the log is called: the application
-// may wait there for a thread that is inside a call.
+// takes all sessions along and stays lost. The lock is free while the log is called: the
+// application may wait there for a thread that is inside a call.
 void Context::step_failed(std::unique_lock<std::mutex>& guard,
                           const std::vector<Participant>& participants, Status status,
                           std::string_view message) noexcept {

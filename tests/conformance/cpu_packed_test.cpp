@@ -240,21 +240,25 @@ TEST_P(CpuPacked, QuantisesToTheNearestOf8191) {
 }
 
 // Rows whose scale would be no number, and rows too small for one.
-TEST_P(CpuPacked, Int16RowsOfWhatCannotBeQuantised) {
-  for (const float bad : {INFINITY, -INFINITY, NAN, -NAN}) {
-    for (uint32_t at = 0; at < kBlock; ++at) {
-      std::vector<float> x(kColumns, 1);
-      x[kBlock + at] = bad;
-      const Rows rows(*kernels, RowForm::int16, x);
-      for (uint32_t b = 0; b < kColumns / kBlock; ++b) {
-        ASSERT_EQ(std::isfinite(rows.scale(0, b)), b != 1);
+TEST_P(CpuPacked, RowsOfWhatCannotBeQuantised) {
+  for (const RowForm form : {RowForm::int8, RowForm::int16}) {
+    for (const float bad : {INFINITY, -INFINITY, NAN, -NAN}) {
+      for (uint32_t at = 0; at < kBlock; ++at) {
+        std::vector<float> x(kColumns, 1);
+        x[kBlock + at] = bad;
+        const Rows rows(*kernels, form, x);
+        for (uint32_t b = 0; b < kColumns / kBlock; ++b) {
+          ASSERT_EQ(std::isfinite(rows.scale(0, b)), b != 1);
+          if (form == RowForm::int8) ASSERT_EQ(std::isfinite(rows.int8(0, b).sum), b != 1);
+        }
+        for (uint32_t k = kBlock; k < 2 * kBlock; ++k) ASSERT_EQ(rows.code(0, k), 0);
       }
-      for (uint32_t k = 0; k < kColumns; ++k) ASSERT_LE(std::abs(rows.code(0, k)), 4095);
     }
-  }
-  for (const float tiny : {1e-45f, 1e-38f, 1e-32f}) {
-    const Rows rows(*kernels, RowForm::int16, std::vector<float>(kColumns, tiny));
-    for (uint32_t k = 0; k < kColumns; ++k) ASSERT_EQ(rows.at(0, k), 0);
+    for (const float tiny : {1e-45f, 1e-38f, 1e-32f}) {
+      const Rows rows(*kernels, form, std::vector<float>(kColumns, tiny));
+      for (uint32_t k = 0; k < kColumns; ++k) ASSERT_EQ(rows.at(0, k), 0);
+      if (form == RowForm::int8) ASSERT_EQ(rows.int8(0, 0).sum, 0);
+    }
   }
 }
 

@@ -75,6 +75,13 @@ void Bench::log(const nlohmann::json& row) {
   if (!json_) throw std::runtime_error("the JSON file could not be written");
 }
 
+tsr::GenerateOptions Bench::answer(std::uint32_t max_tokens) const {
+  tsr::GenerateOptions options = greedy(max_tokens);
+  options.temperature = counts.temperature;
+  options.top_p = counts.top_p;
+  return options;
+}
+
 tsr::GenerateOptions greedy(std::uint32_t max_tokens, bool ignore_end) {
   tsr::GenerateOptions options;
   options.max_tokens = max_tokens;

@@ -26,6 +26,8 @@ struct Counts {
   std::uint32_t tries = 50;
   std::uint32_t long_prompt = 4096;
   double idle_seconds = 5;
+  float temperature = 0;  // of sessions and cancel; 0: greedy
+  float top_p = 1;
 };
 
 // For a test that everything works: figures mean nothing.
@@ -49,6 +51,9 @@ class Bench {
   Tokens prompt(std::uint32_t index) const;
   // Tokens that no prefix run holds.
   Tokens random_tokens(std::uint32_t count);
+
+  // How sessions and cancel draw that many tokens.
+  tsr::GenerateOptions answer(std::uint32_t max_tokens) const;
 
   // Writes a row to the JSON file, if there is one.
   void log(const nlohmann::json& row);

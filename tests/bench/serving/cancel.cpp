@@ -24,7 +24,7 @@ constexpr std::uint32_t kTooLate = 20;   // times as many tries as wanted, then 
 // of its own, as the clients of a server have.
 class Others {
  public:
-  Others(Bench& bench, const tsr::Context& context) : context_(context) {
+  Others(Bench& bench, const tsr::Context& context) : bench_(bench), context_(context) {
     for (std::uint32_t i = 0; i < kDecoding; ++i) {
       prompts_.push_back(bench.random_tokens(bench.counts.prompt_tokens));
     }
@@ -70,7 +70,7 @@ class Others {
   void answer(const Tokens& prompt, std::uint32_t tokens) {
     tsr::Session session(context_);
     session.add_tokens(prompt);
-    session.generate(greedy(tokens));
+    session.generate(bench_.answer(tokens));
     bool spoke = false;
     while (!stop_) {
       const auto event = session.next(100);
@@ -88,6 +88,7 @@ class Others {
       if (thread.joinable()) thread.join();
   }
 
+  const Bench& bench_;
   const tsr::Context& context_;
   std::vector<Tokens> prompts_;
   std::atomic<bool> stop_ = false;
@@ -136,7 +137,7 @@ class Canceller {
     options.event_capacity = kEvents;
     tsr::Session session(context_, options);
     session.add_tokens(bench_.random_tokens(prompt));
-    session.generate(greedy(answer));
+    session.generate(bench_.answer(answer));
     return session;
   }
 

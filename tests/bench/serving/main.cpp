@@ -31,6 +31,8 @@ struct Options {
   std::string json;
   std::uint32_t rounds = 0;  // 0: as many as there usually are, likewise below
   std::uint32_t tries = 0;
+  float temperature = 0;
+  float top_p = 1;
   bool quick = false;
 };
 
@@ -38,6 +40,8 @@ serving::Counts counts_of(const Options& options) {
   serving::Counts counts = options.quick ? serving::quick_counts() : serving::Counts();
   if (options.rounds) counts.rounds = options.rounds;
   if (options.tries) counts.tries = options.tries;
+  counts.temperature = options.temperature;
+  counts.top_p = options.top_p;
   return counts;
 }
 
@@ -65,6 +69,8 @@ int run(const Options& options) {
              {"weights", info.weight_type},
              {"threads", threads},
              {"processor", device},
+             {"temperature", options.temperature},
+             {"top_p", options.top_p},
              {"version", tsr_version()}});
   const serving::Neighbours neighbours;
   for (const auto& [name, measure] : kMeasurements) {
@@ -105,6 +111,12 @@ int main(int argc, char** argv) {
   app.add_option("--tries", options.tries, "Of each kind of cancel")
       ->check(CLI::Range(1, 100000))
       ->option_text("N [50]");
+  app.add_option("--temperature", options.temperature, "Of sessions and cancel; 0: greedy")
+      ->check(CLI::Range(0.0f, 100.0f))
+      ->option_text("T [0]");
+  app.add_option("--top-p", options.top_p, "Of sessions and cancel")
+      ->check(CLI::Range(0.0f, 1.0f))
+      ->option_text("P [1]");
   app.add_option("--json", options.json, "Also write one JSON object a line to this file");
   app.add_option("--texts", options.texts, "Files that prompts and documents come from")
       ->delimiter(',')

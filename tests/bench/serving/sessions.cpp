@@ -63,7 +63,7 @@ double run_once(const Bench& bench, std::uint32_t count) {
     sessions.back().add_tokens(bench.prompt(i));
     sessions.back().evaluate();  // the prompt is not what is measured
   }
-  for (tsr::Session& session : sessions) session.generate(greedy(bench.counts.new_tokens));
+  for (tsr::Session& session : sessions) session.generate(bench.answer(bench.counts.new_tokens));
   Window window(context, count);
   std::vector<char> spoke(count, false);
   std::uint32_t left = count;

@@ -235,10 +235,11 @@ TEST_F(WireTest, StepResultKeepsBits) {
   const uint32_t payload = 0x7fc12345;  // a NaN
   float nan = 0;
   std::memcpy(&nan, &payload, sizeof nan);
-  const StepResult result = round_trip(StepResult{
-      .logits = {{.top = {{40, 1.5f}, {41, -0.0f}}, .log_sum_exp = nan,
-                  .tempered_sum = 1.25f, .full = {nan, -INFINITY}},
-                 {}}});
+  const StepResult result = round_trip(StepResult{.logits = {{.top = {{40, 1.5f}, {41, -0.0f}},
+                                                              .log_sum_exp = nan,
+                                                              .tempered_sum = 1.25f,
+                                                              .full = {nan, -INFINITY}},
+                                                             {}}});
   ASSERT_EQ(result.logits.size(), 2u);
   ASSERT_EQ(result.logits[0].top.size(), 2u);
   EXPECT_EQ(result.logits[0].top[0].token, 40);
