@@ -37,8 +37,8 @@ struct LogitAdjustment {
 struct LogitsRequest {
   uint32_t row = 0;
   uint32_t top_k = 0;     // how many of the largest logits to return; at most the vocabulary
-  bool full = false;      // return all logits
-  float temperature = 0;  // of tempered_sum; 0: it is not wanted
+  bool full = false;      // return all logits, or with a temperature all weights:
+  float temperature = 0;  // e^((logit - largest) / temperature); 0: none
   uint32_t first_adjustment = 0;  // range in Step::adjustments, tokens distinct
   uint32_t adjustment_count = 0;
   uint32_t first_mask_word = UINT32_MAX;  // into Step::token_masks: bit t set = token t allowed;
@@ -76,8 +76,8 @@ struct TokenLogit {
 struct LogitsResult {
   std::vector<TokenLogit> top;  // largest first, ties to the lower id
   float log_sum_exp = 0;        // over all allowed tokens, after adjustments; NaN where a logit is
-  float tempered_sum = 0;       // of e^((logit - largest) / temperature), in the same way
-  std::vector<float> full;      // [vocabulary], after adjustments and mask
+  float weight_sum = 0;         // with a temperature: of all weights
+  std::vector<float> full;      // [vocabulary], logits or weights, after adjustments and mask
 };
 
 struct StepResult {

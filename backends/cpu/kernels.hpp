@@ -161,8 +161,8 @@ struct Kernels {
   void (*rotate)(float* head, const float* c, const float* s, uint32_t pairs, bool halves);
   // The largest of x; a NaN counts as -infinity.
   float (*largest)(const float* x, uint32_t count);
-  // Sum of exp((x[i] - max) * scale).
-  double (*sum_exp)(const float* x, uint32_t count, float max, float scale);
+  // Sum of exp((x[i] - max) * scale); writes them to `out` where it is not null.
+  double (*sum_exp)(const float* x, uint32_t count, float max, float scale, float* out);
 
   // Writes one head's key or value to a slot of its plane of `slots` slots; indexed by KvType.
   // Rounds to nearest even and saturates at the largest finite value.

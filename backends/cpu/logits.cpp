@@ -106,16 +106,20 @@ class LogitsOp final : public CompiledOp {
     adjust(step, request, logits);
     mask(step, request, vocabulary_, logits);
     const float largest = kernels_.largest(logits, vocabulary_);
-    const auto sum = [&](float scale) {
-      return kernels_.sum_exp(logits, vocabulary_, largest, scale);
+    const auto sum = [&](float scale, float* weights) {
+      return kernels_.sum_exp(logits, vocabulary_, largest, scale, weights);
     };
-    result.log_sum_exp =
-        largest == -INFINITY ? -INFINITY : static_cast<float>(double{largest} + std::log(sum(1)));
-    if (request.temperature > 0) {  // 1 / it may be infinite
-      result.tempered_sum = static_cast<float>(sum(std::min(1 / request.temperature, 1e30f)));
-    }
+    result.log_sum_exp = largest == -INFINITY
+                             ? -INFINITY
+                             : static_cast<float>(double{largest} + std::log(sum(1, nullptr)));
     select(kernels_, logits, vocabulary_, request.top_k, result.top);
-    if (request.full) std::copy_n(logits, vocabulary_, result.full.data());
+    if (request.temperature > 0) {
+      const float scale = std::min(1 / request.temperature, 1e30f);  // not infinite
+      result.weight_sum =
+          static_cast<float>(sum(scale, request.full ? result.full.data() : nullptr));
+    } else if (request.full) {
+      std::copy_n(logits, vocabulary_, result.full.data());
+    }
   }
 
   const Kernels& kernels_;

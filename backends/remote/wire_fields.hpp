@@ -144,8 +144,8 @@ void fields(A& a, Is<TokenLogit> auto& v) {
 }
 template <class A>
 void fields(A& a, Is<LogitsResult> auto& v) {
-  auto& [top, log_sum_exp, tempered_sum, full] = v;
-  a(top, log_sum_exp, tempered_sum, full);
+  auto& [top, log_sum_exp, weight_sum, full] = v;
+  a(top, log_sum_exp, weight_sum, full);
 }
 template <class A>
 void fields(A& a, Is<StepResult> auto& v) {

@@ -1,6 +1,7 @@
 #include "runtime/engine/sampler.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <span>
 #include <vector>
@@ -24,7 +25,7 @@ constexpr uint32_t kLikeliest = 256;
 
 struct Candidate {
   int32_t token;
-  double weight;  // e^((logit - largest) / temperature)
+  double weight;  // of LogitsRequest::temperature
 };
 using Candidates = std::vector<Candidate>;
 
@@ -49,21 +50,37 @@ size_t reach(std::span<const Candidate> sorted, double wanted) {
   return sorted.size() + 1;
 }
 
-// Keeps the fewest likeliest that reach `wanted`, halving what is not decided yet.
-void keep_likeliest(Candidates& candidates, double wanted) {
-  auto first = candidates.begin(), last = candidates.end();  // those before are kept
-  while (last - first > 1) {
-    const auto middle = first + (last - first) / 2;
-    std::nth_element(first, middle, last, likelier);
-    const double half = sum({first, middle});
-    if (half >= wanted) {
-      last = middle;
-    } else {
-      wanted -= half;
-      first = middle;
+// The fewest likeliest tokens whose weights reach `wanted`. A histogram over the weights' exponents
+// and first four bits leaves those of one bin to be sorted.
+Candidates nucleus(std::span<const float> weights, double wanted) {
+  constexpr uint32_t kBins = 1 << 12;
+  const auto bin = [](float weight) { return std::bit_cast<uint32_t>(weight) >> 19; };
+  std::vector<double> sums(kBins);
+  for (const float weight : weights) sums[bin(weight)] += double{weight};
+  uint32_t last = kBins;
+  double left = wanted;
+  while (last > 1 && left > 0) left -= sums[--last];
+  Candidates kept, edge;
+  for (size_t t = 0; t < weights.size(); ++t) {
+    if (weights[t] == 0 || bin(weights[t]) < last) continue;
+    Candidates& to = bin(weights[t]) == last ? edge : kept;
+    to.push_back({static_cast<int32_t>(t), double{weights[t]}});
+  }
+  std::ranges::sort(edge, likelier);
+  const size_t some = std::min(reach(edge, left + sums[last]), edge.size());
+  kept.insert(kept.end(), edge.begin(), edge.begin() + static_cast<ptrdiff_t>(some));
+  return kept;
+}
+
+// Behind the candidates all other tokens, in the order of their ids.
+void add_others(std::span<const float> weights, Candidates& candidates) {
+  std::vector<bool> known(weights.size());
+  for (const Candidate& c : candidates) known[static_cast<size_t>(c.token)] = true;
+  for (size_t t = 0; t < weights.size(); ++t) {
+    if (weights[t] > 0 && !known[t]) {
+      candidates.push_back({static_cast<int32_t>(t), double{weights[t]}});
     }
   }
-  candidates.erase(wanted > 0 ? last : first, candidates.end());
 }
 
 // The candidate in whose part of the weights, laid end to end, `at` falls.
@@ -104,66 +121,52 @@ int32_t sample(const LogitsResult& logits, const Sampling& sampling, uint64_t in
     fail_not_finite();
   }
   if (sampling.temperature == 0) return logits.top.front().token;
+  const bool all = sampling.top_k == 0;  // the vocabulary may be drawn from
+  const auto count = std::min<size_t>(logits.top.size(), all ? kLikeliest : sampling.top_k);
   const double largest = double{logits.top.front().logit};
   const double scale = 1.0 / static_cast<double>(sampling.temperature);
-  const auto weight = [&](float logit) { return std::exp((double{logit} - largest) * scale); };
-
   Candidates candidates;
-  const bool all = sampling.top_k == 0;  // the vocabulary may be drawn from
-  const std::span<const TokenLogit> top =
-      std::span(logits.top)
-          .first(std::min<size_t>(logits.top.size(), all ? kLikeliest : sampling.top_k));
-  for (const TokenLogit& t : top) {
-    if (weight(t.logit) > 0) candidates.push_back({t.token, weight(t.logit)});
+  for (const TokenLogit& t : std::span(logits.top).first(count)) {
+    const double weight = all ? double{logits.full[static_cast<size_t>(t.token)]}
+                              : std::exp((double{t.logit} - largest) * scale);
+    if (weight > 0) candidates.push_back({t.token, weight});
   }
-  const auto add_others = [&] {  // behind the likeliest, in the order of their ids
-    const TokenLogit& last = top.back();
-    for (size_t i = 0; i < logits.full.size(); ++i) {
-      const auto token = static_cast<int32_t>(i);
-      const float logit = logits.full[i];
-      if (logit > last.logit || (logit == last.logit && token <= last.token)) continue;
-      if (weight(logit) > 0) candidates.push_back({token, weight(logit)});
-    }
-  };
-
-  const double total = all ? double{logits.tempered_sum} : sum(candidates);
+  const double total = all ? double{logits.weight_sum} : sum(candidates);
+  const double at = uniform(sampling.seed, index);
+  const auto min_p = static_cast<double>(sampling.min_p);
   if (sampling.top_p < 1) {
     const double wanted = static_cast<double>(sampling.top_p) * total;
-    const size_t count = reach(candidates, wanted);
-    if (count <= candidates.size()) {
-      candidates.resize(count);
+    const size_t reached = reach(candidates, wanted);
+    if (reached <= candidates.size()) {
+      candidates.resize(reached);
     } else if (all) {
-      add_others();
-      keep_likeliest(candidates, wanted);
-      std::ranges::sort(candidates, likelier);
+      candidates = nucleus(logits.full, wanted);
     }
-  } else if (all && sampling.min_p <= candidates.back().weight) {
-    const double drawn = uniform(sampling.seed, index) * total;
-    if (sampling.min_p == 0 && drawn < sum(candidates)) return draw(candidates, drawn);
-    add_others();
-    if (sampling.min_p == 0) return draw(candidates, drawn);
+  } else if (all && min_p <= candidates.back().weight) {
+    if (min_p == 0 && at * total < sum(candidates)) return draw(candidates, at * total);
+    add_others(logits.full, candidates);
   }
-  if (sampling.min_p > 0) {  // the largest weight is 1
-    std::erase_if(candidates, [&](const Candidate& c) { return c.weight < sampling.min_p; });
+  if (min_p > 0) {  // the largest weight is 1
+    std::erase_if(candidates, [&](const Candidate& c) { return c.weight < min_p; });
   }
-  return draw(candidates, uniform(sampling.seed, index) * sum(candidates));
+  return draw(candidates, at * sum(candidates));
 }
 
 TokenReport report_token(const LogitsResult& logits, const Sampling& sampling, int32_t token) {
-  const auto logprob = [&](float logit) {  // rounding may lift it above 0
-    return std::min(0.0f, static_cast<float>(double{logit} - double{logits.log_sum_exp}));
+  const auto logprob = [&](double logit) {  // rounding may lift it above 0
+    return std::min(0.0f, static_cast<float>(logit - double{logits.log_sum_exp}));
   };
   TokenReport report;
   report.chosen.token = token;
-  if (!logits.full.empty()) {
-    report.chosen.logprob = logprob(logits.full[static_cast<size_t>(token)]);
-  } else {
-    const auto it = std::ranges::find(logits.top, token, &TokenLogit::token);
-    report.chosen.logprob = logprob(it->logit);
-  }
+  const auto it = std::ranges::find(logits.top, token, &TokenLogit::token);
+  report.chosen.logprob =
+      logprob(it != logits.top.end() ? double{it->logit}
+                                     : double{logits.top.front().logit} +
+                                           static_cast<double>(sampling.temperature) *
+                                               std::log(logits.full[static_cast<size_t>(token)]));
   const size_t count = std::min<size_t>(logits.top.size(), sampling.logprobs);
   for (const TokenLogit& t : std::span(logits.top).first(count)) {
-    if (std::isfinite(t.logit)) report.top.push_back({t.token, logprob(t.logit)});
+    if (std::isfinite(t.logit)) report.top.push_back({t.token, logprob(double{t.logit})});
   }
   return report;
 }

@@ -80,12 +80,17 @@ TEST_P(CpuKernels, SiluAndSums) {
   double want = 0;
   for (const float x : gate) want += std::exp(double{x} - 100);
   const auto count = static_cast<uint32_t>(gate.size());
-  EXPECT_NEAR(kernels->sum_exp(gate.data(), count, 100, 1), want, want * 1e-6);
+  EXPECT_NEAR(kernels->sum_exp(gate.data(), count, 100, 1, nullptr), want, want * 1e-6);
   double tempered = 0;
   for (const float x : gate) tempered += std::exp((double{x} - 100) * 0.25);
-  EXPECT_NEAR(kernels->sum_exp(gate.data(), count, 100, 0.25f), tempered, tempered * 1e-6);
+  EXPECT_NEAR(kernels->sum_exp(gate.data(), count, 100, 0.25f, out.data()), tempered,
+              tempered * 1e-6);
+  for (size_t i = 0; i < gate.size(); ++i) {
+    const double each = std::exp((double{gate[i]} - 100) * 0.25);
+    EXPECT_NEAR(out[i], each, each * 1e-5);
+  }
   gate[77] = NAN;
-  EXPECT_TRUE(std::isnan(kernels->sum_exp(gate.data(), count, 100, 1)));
+  EXPECT_TRUE(std::isnan(kernels->sum_exp(gate.data(), count, 100, 1, nullptr)));
 }
 
 TEST_P(CpuKernels, LargestOfAnyCount) {

@@ -177,15 +177,16 @@ void Reference::apply(const Logits& op) {
     double total = 0;
     for (const double x : l) total += largest == -INFINITY ? 0 : std::exp(x - largest);
     result.log_sum_exp = largest == -INFINITY ? largest : largest + std::log(total);
-    for (const double x : l) {
-      if (request.temperature > 0 && largest > -INFINITY) {
-        result.tempered_sum += std::exp((x - largest) / double{request.temperature});
-      }
-    }
     for (uint32_t t = 0; t < l.size(); ++t) result.top.emplace_back(static_cast<int>(t), l[t]);
     std::stable_sort(result.top.begin(), result.top.end(),
                      [](const auto& a, const auto& b) { return a.second > b.second; });
     result.top.resize(request.top_k);
+    if (request.temperature > 0) {
+      for (double& x : l) {
+        x = std::exp((x - largest) / double{request.temperature});
+        result.weight_sum += x;
+      }
+    }
     result.full = std::move(l);
     results_.push_back(std::move(result));
   }

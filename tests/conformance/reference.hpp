@@ -27,10 +27,10 @@ class ReferenceWeight final : public Weight {
 };
 
 struct ReferenceLogits {
-  std::vector<double> full;                 // after adjustments and mask
+  std::vector<double> full;                 // logits or weights, after adjustments and mask
   std::vector<std::pair<int, double>> top;  // largest first, ties to the lower id
   double log_sum_exp = 0;
-  double tempered_sum = 0;
+  double weight_sum = 0;
 };
 
 class Reference {

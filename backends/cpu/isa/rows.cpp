@@ -126,7 +126,7 @@ float largest(const float* x, uint32_t count) {
   return out;
 }
 
-double sum_exp(const float* x, uint32_t count, float max, float scale) {
+double sum_exp(const float* x, uint32_t count, float max, float scale, float* out) {
   const Vec shift = splat(max), factor = splat(scale);
   double total = 0;
   uint32_t i = 0;
@@ -134,10 +134,18 @@ double sum_exp(const float* x, uint32_t count, float max, float scale) {
     // A run of 1024 values in single precision, the runs in double precision.
     Vec run = {};
     const uint32_t end = count - i < 1024 ? count : i + 1024;
-    for (; i + kVec <= end; i += kVec) run += exp((load(x + i) - shift) * factor);
+    for (; i + kVec <= end; i += kVec) {
+      const Vec e = exp((load(x + i) - shift) * factor);
+      if (out) store(out + i, e);
+      run += e;
+    }
     for (uint32_t lane = 0; lane < kVec; ++lane) total += static_cast<double>(run[lane]);
   }
-  for (; i < count; ++i) total += static_cast<double>(exp(splat((x[i] - max) * scale))[0]);
+  for (; i < count; ++i) {
+    const float e = exp(splat((x[i] - max) * scale))[0];
+    if (out) out[i] = e;
+    total += static_cast<double>(e);
+  }
   return total;
 }
 

@@ -13,7 +13,7 @@ void rms_norm(const float* x, const float* norm, float epsilon, uint32_t width, 
 void silu_multiply(const float* gate, const float* up, uint32_t count, float* out);
 void rotate(float* head, const float* c, const float* s, uint32_t pairs, bool halves);
 float largest(const float* x, uint32_t count);
-double sum_exp(const float* x, uint32_t count, float max, float scale);
+double sum_exp(const float* x, uint32_t count, float max, float scale, float* out);
 
 float softmax_tile(float* scores, uint32_t slots, uint64_t visible, SoftmaxState& state);
 void merge(SoftmaxState& total, float* total_sum, const SoftmaxState& part, const float* sum,

@@ -24,15 +24,19 @@ LogitsResult answer(const std::vector<float>& logits, const LogitsRequest& reque
   std::stable_sort(result.top.begin(), result.top.end(),
                    [](const TokenLogit& a, const TokenLogit& b) { return a.logit > b.logit; });
   const double largest = result.top.front().logit;
-  double sum = 0, tempered = 0;
-  for (const float l : logits) {
-    sum += std::exp(l - largest);
-    tempered += std::exp((l - largest) / request.temperature);
-  }
+  double sum = 0;
+  for (const float l : logits) sum += std::exp(l - largest);
   result.log_sum_exp = static_cast<float>(largest + std::log(sum));
-  if (request.temperature > 0) result.tempered_sum = static_cast<float>(tempered);
   result.top.resize(request.top_k);
-  if (request.full) result.full = logits;
+  if (!request.full) return result;
+  result.full = logits;
+  if (request.temperature == 0) return result;
+  double total = 0;
+  for (float& x : result.full) {
+    x = static_cast<float>(std::exp((x - largest) / request.temperature));
+    total += x;
+  }
+  result.weight_sum = static_cast<float>(total);
   return result;
 }
 

@@ -237,7 +237,7 @@ TEST_F(WireTest, StepResultKeepsBits) {
   std::memcpy(&nan, &payload, sizeof nan);
   const StepResult result = round_trip(StepResult{.logits = {{.top = {{40, 1.5f}, {41, -0.0f}},
                                                               .log_sum_exp = nan,
-                                                              .tempered_sum = 1.25f,
+                                                              .weight_sum = 1.25f,
                                                               .full = {nan, -INFINITY}},
                                                              {}}});
   ASSERT_EQ(result.logits.size(), 2u);
@@ -247,7 +247,7 @@ TEST_F(WireTest, StepResultKeepsBits) {
   EXPECT_EQ(result.logits[0].top[1].token, 41);
   EXPECT_TRUE(std::signbit(result.logits[0].top[1].logit));
   EXPECT_EQ(std::memcmp(&result.logits[0].log_sum_exp, &payload, 4), 0);
-  EXPECT_EQ(result.logits[0].tempered_sum, 1.25f);
+  EXPECT_EQ(result.logits[0].weight_sum, 1.25f);
   ASSERT_EQ(result.logits[0].full.size(), 2u);
   EXPECT_EQ(std::memcmp(&result.logits[0].full[0], &payload, 4), 0);
   EXPECT_EQ(result.logits[0].full[1], -INFINITY);
