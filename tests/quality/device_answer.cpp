@@ -1,5 +1,5 @@
-// Answers to a prompt on a device: device_answer MODEL DEVICE. DEVICE "baseline" is the CPU with the
-// kernels of that name, "cpu" the CPU as programs get it. Prints the device's name, then each
+// Answers to a prompt on a device: device_answer MODEL DEVICE. DEVICE "baseline" is the CPU with
+// the kernels of that name, "cpu" the CPU as programs get it. Prints the device's name, then each
 // session's tokens and the bits of its last logits.
 #include <bit>
 #include <cstdint>

@@ -26,7 +26,8 @@ class Churn : public EngineTest {
       options.flags = seed % 3 == 0 ? TSR_CHUNK_LAZY : 0;
       session.add_chunk(tsr::Chunk(context, digits(9 + seed % 3 * 8, seed % 5), options));
     }
-    session.add_text(stage == reading_prompt ? digits(300, seed) : digits(10 + seed % 9, seed % 50));
+    session.add_text(stage == reading_prompt ? digits(300, seed)
+                                             : digits(10 + seed % 9, seed % 50));
     if (stage == with_text || stage == with_chunks) return stage;
     if (stage == answered) {
       EXPECT_EQ(generate(session, drawn(4, seed)).size(), 4u);

@@ -202,8 +202,7 @@ bool expect_answer_or_failure(const Outcome& outcome) {
     EXPECT_EQ(outcome.tokens, kNewTokens);
     return false;
   }
-  EXPECT_TRUE(outcome.started == TSR_OUT_OF_HOST_MEMORY ||
-              outcome.status == TSR_OUT_OF_HOST_MEMORY)
+  EXPECT_TRUE(outcome.started == TSR_OUT_OF_HOST_MEMORY || outcome.status == TSR_OUT_OF_HOST_MEMORY)
       << tsr_status_name(outcome.status);
   return true;
 }
