@@ -132,11 +132,12 @@ TEST_P(SameBits, PrefixRuns) {
   }
 }
 
+const Mode kDefaultModel = {"SmolLM2", MathMode::fast, KvType::f16};
 const Mode kModes[] = {
     {"tiny", MathMode::reference, KvType::f32},
     {"tiny", MathMode::fast, KvType::f16},
     {"tiny", MathMode::fast, KvType::q8_0},
-    {"SmolLM2", MathMode::fast, KvType::f16},
+    kDefaultModel,
 };
 
 std::string mode_name(const testing::TestParamInfo<Mode>& mode) {
@@ -149,7 +150,7 @@ INSTANTIATE_TEST_SUITE_P(Models, SameBits, testing::ValuesIn(kModes), mode_name)
 
 // What takes longer than the quick tests may.
 class FullSameBits : public SameBits {};
-INSTANTIATE_TEST_SUITE_P(Models, FullSameBits, testing::Values(kModes[3]), mode_name);
+INSTANTIATE_TEST_SUITE_P(Models, FullSameBits, testing::Values(kDefaultModel), mode_name);
 
 TEST_P(FullSameBits, ThreadsAndSlices) {
   compare({{1, 1}, {2, 7}, {4, 64}, {4, 256}, {16, 256}});
