@@ -41,25 +41,32 @@ class SameBits : public testing::TestWithParam<Mode> {
     return {rig.logits(parts_.all()), rig.behind(parts_.pieces(), parts_.question)};
   }
 
+  // Steps of these, each beside those of one thread and 64 tokens.
+  struct Steps {
+    uint32_t threads, tokens;
+  };
+  void compare(std::initializer_list<Steps> all) {
+    const auto rows_of = [this](const Steps& steps) {
+      engine::ContextOptions with = options();
+      with.threads = steps.threads;
+      with.max_step_tokens = steps.tokens;
+      return results(with);
+    };
+    const auto baseline = rows_of({1, 64});
+    for (const Steps& steps : all) {
+      const auto rows = rows_of(steps);
+      EXPECT_TRUE(same_bits(rows.first, baseline.first) && same_bits(rows.second, baseline.second))
+          << steps.threads << " threads, steps of " << steps.tokens << " tokens";
+    }
+  }
+
   ModelRef model_;
   Material parts_;
 };
 
 TEST_P(SameBits, ThreadsAndSlices) {
-  const struct {
-    uint32_t threads, step_tokens;
-  } all[] = {{1, 64}, {2, 256}, {3, 7}, {1, 1}, {2, 7}, {4, 64}, {4, 256}};
-  const size_t cases = tiny() ? std::size(all) : 3;
-  std::pair<std::vector<float>, std::vector<float>> baseline;
-  for (size_t i = 0; i < cases; ++i) {
-    engine::ContextOptions with = options();
-    with.threads = all[i].threads;
-    with.max_step_tokens = all[i].step_tokens;
-    const auto rows = results(with);
-    if (i == 0) baseline = rows;
-    EXPECT_TRUE(same_bits(rows.first, baseline.first) && same_bits(rows.second, baseline.second))
-        << all[i].threads << " threads, steps of " << all[i].step_tokens << " tokens";
-  }
+  compare({{2, 256}, {3, 7}});
+  if (tiny()) compare({{1, 1}, {2, 7}, {4, 64}, {4, 256}, {64, 256}});
 }
 
 TEST_P(SameBits, LayerGroups) {
@@ -125,11 +132,12 @@ TEST_P(SameBits, PrefixRuns) {
   }
 }
 
+const Mode kDefaultModel = {"SmolLM2", MathMode::fast, KvType::f16};
 const Mode kModes[] = {
     {"tiny", MathMode::reference, KvType::f32},
     {"tiny", MathMode::fast, KvType::f16},
     {"tiny", MathMode::fast, KvType::q8_0},
-    {"SmolLM2", MathMode::fast, KvType::f16},
+    kDefaultModel,
 };
 
 std::string mode_name(const testing::TestParamInfo<Mode>& mode) {
@@ -139,6 +147,14 @@ std::string mode_name(const testing::TestParamInfo<Mode>& mode) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, SameBits, testing::ValuesIn(kModes), mode_name);
+
+// What takes longer than the quick tests may.
+class FullSameBits : public SameBits {};
+INSTANTIATE_TEST_SUITE_P(Models, FullSameBits, testing::Values(kDefaultModel), mode_name);
+
+TEST_P(FullSameBits, ThreadsAndSlices) {
+  compare({{1, 1}, {2, 7}, {4, 64}, {4, 256}, {16, 256}});
+}
 
 // Pages of layer group 0 that other sessions may read: of the anchor and chunks all, of text those
 // that the prefix cache knows.

@@ -1,6 +1,12 @@
 // Host memory runs out at every allocation that a request makes, on the engine's thread or the
-// caller's. A program of its own: it replaces operator new.
+// caller's. A program of its own: it replaces operator new and mmap.
+#include <dlfcn.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <array>
 #include <atomic>
+#include <cerrno>
 #include <cstdlib>
 #include <iostream>
 #include <new>
@@ -16,6 +22,7 @@ std::atomic<int64_t> g_length{0};   // how many fail then
 std::atomic<int64_t> g_failed{0};
 std::atomic<int64_t> g_count{0};          // allocations, ever
 thread_local int64_t g_before_here = -1;  // like g_before, of this thread's only, one fails
+std::atomic<int64_t> g_maps_before{-1};   // like g_before, of maps only, one fails
 
 bool allocation_fails() {
   g_count.fetch_add(1, std::memory_order_relaxed);
@@ -32,6 +39,14 @@ bool allocation_fails() {
   return true;
 }
 
+[[maybe_unused]] bool map_fails() {
+  if (g_maps_before >= 0 && g_maps_before-- == 0) {
+    ++g_failed;
+    return true;
+  }
+  return allocation_fails();
+}
+
 void* allocate(std::size_t size) {
   if (allocation_fails()) throw std::bad_alloc();
   if (void* memory = std::malloc(size ? size : 1)) return memory;
@@ -46,6 +61,23 @@ void* allocate(std::size_t size, std::align_val_t alignment) {
 }
 
 }  // namespace
+
+#ifdef __SANITIZE_THREAD__  // maps its shadow by mmap, before this program could answer
+constexpr bool kMapsFail = false;
+#else
+constexpr bool kMapsFail = true;
+
+// The C library's own maps, of thread stacks and of malloc, do not come by here.
+extern "C" void* mmap(void* at, std::size_t size, int access, int flags, int file,
+                      off_t offset) noexcept {
+  static const auto system = reinterpret_cast<decltype(&mmap)>(dlsym(RTLD_NEXT, "mmap"));
+  if ((flags & MAP_ANONYMOUS) != 0 && map_fails()) {
+    errno = ENOMEM;
+    return MAP_FAILED;
+  }
+  return system(at, size, access, flags, file, offset);
+}
+#endif
 
 void* operator new(std::size_t size) {
   return allocate(size);
@@ -99,15 +131,20 @@ struct Outcome {
   int strange = 0;  // calls that failed otherwise than for memory
 };
 
-// With `everything`: drafts, log-probabilities, and a penalty and a bias too small to matter, so
-// that the tokens are the same.
-Outcome request(tsr_session session, bool everything = false) {
+enum class Ask {
+  plain,       // greedy
+  everything,  // and drafts, log-probabilities, a penalty and a bias too small to matter
+  drawn,       // from the likeliest of all tokens, with log-probabilities
+};
+
+void note(Outcome& outcome, tsr_status status) {
+  if (status == TSR_OK) return;
+  outcome.silent += tsr_last_error()[0] == '\0';
+  outcome.strange += status != TSR_OUT_OF_HOST_MEMORY;
+}
+
+Outcome start(tsr_session session, Ask ask) {
   Outcome outcome;
-  const auto note = [&](tsr_status status) {
-    if (status == TSR_OK) return;
-    outcome.silent += tsr_last_error()[0] == '\0';
-    outcome.strange += status != TSR_OUT_OF_HOST_MEMORY;
-  };
   tsr_generate_options options{};
   options.struct_size = sizeof options;
   options.max_tokens = kNewTokens;
@@ -116,37 +153,65 @@ Outcome request(tsr_session session, bool everything = false) {
   options.stops = &stop;
   options.stop_count = 1;
   const tsr_logit_bias bias{7, 1e-30f};
-  if (everything) {
+  if (ask == Ask::everything) {
     options.lookup_tokens = 4;
     options.logprobs = 2;
     options.presence_penalty = 1e-30f;
     options.biases = &bias;
     options.bias_count = 1;
+  } else if (ask == Ask::drawn) {
+    options.temperature = 1;
+    options.top_p = 0.9f;
+    options.seed = 5;
+    options.logprobs = 3;
   }
   outcome.started = tsr_session_generate(session, &options);
-  note(outcome.started);
-  if (outcome.started != TSR_OK) return outcome;
-  while (true) {
+  note(outcome, outcome.started);
+  return outcome;
+}
+
+void read_to_end(tsr_session session, Outcome& outcome) {
+  while (outcome.started == TSR_OK) {
     tsr_event event{};
     event.struct_size = sizeof event;
     const tsr_status status = tsr_session_next(session, TSR_WAIT_FOREVER, &event);
-    note(status);
+    note(outcome, status);
     if (status != TSR_OK) continue;  // the event is still there
     if (event.kind == TSR_EVENT_FAILED) {
       outcome.status = event.status;
       outcome.silent += event.text_length == 0;
-      return outcome;
+      return;
     }
     if (event.kind == TSR_EVENT_DONE) {
       outcome.finish = event.finish;
       outcome.tokens = event.tokens;
-      return outcome;
+      return;
     }
     if (event.kind == TSR_EVENT_NONE) {
       ++outcome.strange;
-      return outcome;
+      return;
     }
   }
+}
+
+Outcome request(tsr_session session, Ask ask = Ask::plain) {
+  Outcome outcome = start(session, ask);
+  read_to_end(session, outcome);
+  return outcome;
+}
+
+// Whether the request failed, which must have been for memory, and said so.
+bool expect_answer_or_failure(const Outcome& outcome) {
+  EXPECT_EQ(outcome.silent, 0);
+  EXPECT_EQ(outcome.strange, 0);
+  if (outcome.started == TSR_OK && outcome.status == TSR_OK) {
+    EXPECT_EQ(outcome.finish, TSR_FINISH_LENGTH);
+    EXPECT_EQ(outcome.tokens, kNewTokens);
+    return false;
+  }
+  EXPECT_TRUE(outcome.started == TSR_OUT_OF_HOST_MEMORY || outcome.status == TSR_OUT_OF_HOST_MEMORY)
+      << tsr_status_name(outcome.status);
+  return true;
 }
 
 // The same for a chunk that is encoded, waited for and evaluated.
@@ -170,6 +235,12 @@ Outcome chunk_request(tsr_context context, tsr_session session, std::vector<floa
   return outcome;
 }
 
+// Of whoever failed: what it has is what it would have had.
+void expect_begins(const std::vector<int32_t>& wanted, const std::vector<int32_t>& tokens) {
+  ASSERT_LE(tokens.size(), wanted.size());
+  EXPECT_TRUE(std::equal(tokens.begin(), tokens.end(), wanted.begin()));
+}
+
 class HostMemory : public EngineTest {
  protected:
   // Puts the next request of `session` together.
@@ -183,14 +254,14 @@ class HostMemory : public EngineTest {
   }
 
   // Fails `length` allocations from the n-th on, for every `stride`-th n.
-  void run(Setup setup, int64_t length, int64_t stride, bool everything = false) {
+  void run(Setup setup, int64_t length, int64_t stride, Ask ask = Ask::plain) {
     std::vector<int32_t> wanted;
     {
       const tsr::Context context = this->context(options());
       tsr::Session session(context);
       setup(context, session);
-      EXPECT_EQ(request(session.get(), everything).finish, TSR_FINISH_LENGTH);
-      if (everything) {
+      EXPECT_EQ(request(session.get(), ask).finish, TSR_FINISH_LENGTH);
+      if (ask == Ask::everything) {
         EXPECT_GT(session.report().tokens_drafted, 0u);
       }
       wanted = session.tokens();
@@ -205,24 +276,20 @@ class HostMemory : public EngineTest {
       g_length = length;
       g_failed = 0;
       g_before = n;
-      const Outcome outcome = request(session.get(), everything);
+      const Outcome outcome = request(session.get(), ask);
       g_before = -1;
       const bool fired = g_failed > 0;
-      EXPECT_EQ(outcome.silent, 0);
-      EXPECT_EQ(outcome.strange, 0);
-      if (outcome.started == TSR_OK && outcome.status == TSR_OK) {
-        EXPECT_EQ(outcome.finish, TSR_FINISH_LENGTH);
-        EXPECT_EQ(outcome.tokens, kNewTokens);
-      } else {
-        ++failed;
-        EXPECT_TRUE(outcome.started == TSR_OUT_OF_HOST_MEMORY ||
-                    outcome.status == TSR_OUT_OF_HOST_MEMORY)
-            << tsr_status_name(outcome.status);
-      }
-      // The session goes on where it stood, with the same answer.
+      failed += expect_answer_or_failure(outcome);
       expect_idle(context);
-      const uint64_t left = wanted.size() - session.info().tokens;
-      if (left > 0) generate(session, greedy(static_cast<uint32_t>(left)));
+      expect_begins(wanted, session.tokens());
+      if (ask == Ask::drawn) {
+        session = tsr::Session(context);
+        setup(context, session);
+        expect_answer_or_failure(request(session.get(), ask));
+      } else {  // goes on where it stood
+        const uint64_t left = wanted.size() - session.info().tokens;
+        if (left > 0) generate(session, greedy(static_cast<uint32_t>(left)));
+      }
       EXPECT_EQ(session.tokens(), wanted);
       session.reset();
       expect_only_caches(context);
@@ -277,9 +344,124 @@ TEST_P(HostMemory, RunsOutOnce) {
 }
 
 TEST_P(HostMemory, RunsOutWithDraftsAndPenalties) {
-  run(repetition, 1, 1, true);
-  run(chunks_and_text, 1, 3, true);
-  run(repetition, INT64_MAX, 3, true);
+  run(repetition, 1, 1, Ask::everything);
+  run(chunks_and_text, 1, 3, Ask::everything);
+  run(repetition, INT64_MAX, 3, Ask::everything);
+}
+
+TEST_P(HostMemory, RunsOutForADrawnAnswer) {
+  run(text_only, 1, 1, Ask::drawn);
+  run(chunks_and_text, 1, 3, Ask::drawn);
+  run(text_only, INT64_MAX, 3, Ask::drawn);
+}
+
+// Sessions that share their steps, each asked in its own way.
+class Together {
+ public:
+  Together(const tsr::Context& context, const std::array<uint64_t, 3>& prompts) {
+    for (uint64_t i = 0; i < prompts.size(); ++i) {
+      sessions_.emplace_back(context);
+      sessions_.back().add_text(digits(prompts[i], i));
+    }
+  }
+
+  // How many failed.
+  int ask() {
+    std::array<Outcome, 3> outcomes;
+    for (size_t i = 0; i < kAsks.size(); ++i) outcomes[i] = start(sessions_[i].get(), kAsks[i]);
+    for (size_t i = 0; i < kAsks.size(); ++i) read_to_end(sessions_[i].get(), outcomes[i]);
+    g_before = g_maps_before = -1;
+    int failed = 0;
+    for (const Outcome& outcome : outcomes) failed += expect_answer_or_failure(outcome);
+    return failed;
+  }
+
+  using Tokens = std::array<std::vector<int32_t>, 3>;
+  Tokens tokens() const {
+    return {sessions_[0].tokens(), sessions_[1].tokens(), sessions_[2].tokens()};
+  }
+
+ private:
+  static constexpr std::array kAsks = {Ask::plain, Ask::everything, Ask::drawn};
+  std::vector<tsr::Session> sessions_;
+};
+
+// Fails what `before` counts, every `stride`-th: whoever failed gets the same answer when it asks
+// again. How many failed.
+int run_together(const tsr::Model& model, const tsr::ContextOptions& options,
+                 const std::array<uint64_t, 3>& prompts, std::atomic<int64_t>& before,
+                 int64_t stride) {
+  const Together::Tokens wanted = [&] {
+    const tsr::Context context(model, options);
+    Together sessions(context, prompts);
+    EXPECT_EQ(sessions.ask(), 0);
+    return sessions.tokens();
+  }();
+  int failed = 0;
+  uint64_t fewest_steps = UINT64_MAX;
+  for (int64_t n = 0; !testing::Test::HasFailure(); n += stride) {
+    SCOPED_TRACE("after " + std::to_string(n));
+    const tsr::Context context(model, options);
+    {
+      Together sessions(context, prompts);
+      g_length = 1;
+      g_failed = 0;
+      before = n;
+      failed += sessions.ask();
+      for (size_t i = 0; i < wanted.size(); ++i) {
+        expect_begins(wanted[i], sessions.tokens()[i]);
+      }
+    }
+    expect_only_caches(context);
+    const bool fired = g_failed > 0;
+    const uint64_t steps = context.metrics().steps;
+    {
+      Together again(context, prompts);
+      EXPECT_EQ(again.ask(), 0);
+      EXPECT_EQ(again.tokens(), wanted);
+    }
+    expect_only_caches(context);
+    fewest_steps = std::min(fewest_steps, context.metrics().steps - steps);
+    if (!fired) break;
+  }
+  EXPECT_LT(fewest_steps, 2 * kNewTokens) << "nothing was computed together";
+  return failed;
+}
+
+TEST_P(HostMemory, RunsOutInStepsOfSeveral) {
+  EXPECT_GT(run_together(model(), options(), {20, 7, 30}, g_before, 2), 30);
+}
+
+// Attention over long contexts shares work among threads, in scratch that is mapped when a step
+// first needs so much. A step without it fails all that are in it.
+TEST_P(HostMemory, TheSystemHasNoneForAStep) {
+  if (!kMapsFail) GTEST_SKIP() << "maps do not fail in this build";
+  tsr::ContextOptions options = small(256);
+  options.threads = 4;
+  EXPECT_GT(run_together(model(), options, {7, 1100, 20}, g_maps_before, 1), 0);
+}
+
+// Weights, pages, activations and scratch.
+TEST_P(HostMemory, TheSystemHasNoneForAModelOrAContext) {
+  if (!kMapsFail) GTEST_SKIP() << "maps do not fail in this build";
+  int64_t n = 0;
+  for (; !HasFailure(); ++n) {
+    SCOPED_TRACE("map " + std::to_string(n));
+    std::string message;
+    g_failed = 0;
+    g_maps_before = n;
+    const tsr_status status = status_of(
+        [] {
+          const tsr::Model model = load_model("cpu");
+          const tsr::Context context(model, small());
+        },
+        &message);
+    g_maps_before = -1;
+    EXPECT_EQ(status, g_failed > 0 ? TSR_OUT_OF_HOST_MEMORY : TSR_OK);
+    if (g_failed == 0) break;
+    EXPECT_NE(message.find("the system has no"), std::string::npos) << message;
+  }
+  EXPECT_GE(n, 5);
 }
 
 TEST_P(HostMemory, RunsOutForAChunk) {

@@ -1,5 +1,6 @@
 // Many sessions at once.
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <set>
 #include <thread>
@@ -23,22 +24,51 @@ void fill(const tsr::Context& context, tsr::Session& session, uint64_t i) {
 }
 
 tsr::GenerateOptions options_of(uint64_t i) {
-  return i % 3 == 0 ? greedy(5 + i % 9) : drawn(5 + i % 9, i);
+  const auto tokens = static_cast<uint32_t>(5 + i % 9);
+  tsr::GenerateOptions options = i % 3 == 0 ? greedy(tokens) : drawn(tokens, i);
+  options.logprobs = 3;
+  return options;
+}
+
+// What an answer was made of: its tokens, log-probabilities on the way, and the logits of its last
+// token.
+struct Made {
+  std::vector<int32_t> tokens;
+  std::vector<float> logprobs;
+  std::vector<float> logits;
+};
+
+Made made(tsr::Session& session) {
+  Made made;
+  const Answer answer = read(session);
+  EXPECT_EQ(answer.status, TSR_OK) << answer.message;
+  for (const Told& told : answer.told) {
+    made.logprobs.push_back(told.logprob);
+    for (const tsr_token_logprob& other : told.top) made.logprobs.push_back(other.logprob);
+  }
+  made.tokens = session.tokens();
+  made.logits = session.evaluate();
+  return made;
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && !a.empty() &&
+         std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
 TEST_P(Scheduler, SixtyFourAtOnceEachAsIfAlone) {
   constexpr uint64_t kSessions = 64;
-  std::vector<std::vector<int32_t>> alone;
+  std::vector<Made> alone;
   {
     const tsr::Context context = this->context(small(2048));
     for (uint64_t i = 0; i < kSessions; ++i) {
       tsr::Session session(context);
       fill(context, session, i);
-      generate(session, options_of(i));
-      alone.push_back(session.tokens());
+      session.generate(options_of(i));
+      alone.push_back(made(session));
     }
   }
-  for (const uint32_t step : {1u, 16u, 40u}) {
+  for (const uint32_t step : {1u, 16u, 40u, 0u}) {  // 0: as many as end in time
     tsr::ContextOptions options = small(2048);
     options.max_step_tokens = step;
     const tsr::Context context = this->context(options);
@@ -49,8 +79,11 @@ TEST_P(Scheduler, SixtyFourAtOnceEachAsIfAlone) {
     }
     for (uint64_t i = 0; i < kSessions; ++i) sessions[i].generate(options_of(i));
     for (uint64_t i = 0; i < kSessions; ++i) {
-      EXPECT_EQ(read(sessions[i]).status, TSR_OK);
-      EXPECT_EQ(sessions[i].tokens(), alone[i]) << i << ", steps of " << step;
+      SCOPED_TRACE(std::to_string(i) + ", steps of " + std::to_string(step));
+      const Made together = made(sessions[i]);
+      EXPECT_EQ(together.tokens, alone[i].tokens);
+      EXPECT_TRUE(same_bits(together.logprobs, alone[i].logprobs));
+      EXPECT_TRUE(same_bits(together.logits, alone[i].logits));
     }
     expect_idle(context);
     sessions.clear();
