@@ -285,7 +285,8 @@ typedef struct tsr_context_options {
   tsr_kv_type kv_type;
   uint64_t kv_budget;          /* bytes for KV pages, never exceeded; 0: 1 GiB */
   uint32_t page_size;          /* tokens a page: 8, 16, 32 or 64; 0: 16 */
-  uint32_t threads;            /* CPU threads, the engine's included; 0: one a core */
+  uint32_t threads;            /* CPU threads, the engine's included; 0: one for each
+                                  processor that the calling thread may run on */
   uint32_t max_session_tokens; /* longest session; 0: the model's context length */
   uint32_t max_step_tokens;    /* most tokens computed between two looks at cancel; 0: by device */
   /* Anchor: the text that every session begins with, such as the system message and the opening of

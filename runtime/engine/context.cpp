@@ -4,14 +4,12 @@
 #include <chrono>
 #include <system_error>
 
+#include "runtime/engine/processors.hpp"
+
 namespace tessera::engine {
 namespace {
 
 constexpr uint32_t kMostStepTokens = 256;
-
-uint32_t core_count() {
-  return std::max(1u, std::thread::hardware_concurrency());
-}
 
 }  // namespace
 
@@ -38,7 +36,7 @@ Context::Context(std::shared_ptr<const model::Model> model, const ContextOptions
   const Graph graph = model_->architecture().build_graph({options.key_form});
   ProgramOptions program_options;
   program_options.max_rows = pace_.most();
-  program_options.threads = options.threads ? options.threads : core_count();
+  program_options.threads = options.threads ? options.threads : usable_processors();
   program_ = model_->backend().compile(graph, pool_->memory(), program_options);
   try {
     engine_ = std::thread([this] { run(); });
