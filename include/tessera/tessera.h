@@ -533,9 +533,9 @@ TSR_API tsr_status tsr_event_init(tsr_event *event, uint32_t struct_size);
  * no answer is under way and none is left to read: OK with TSR_EVENT_NONE, at once. */
 TSR_API tsr_status tsr_session_next(tsr_session session, int64_t timeout_ms, tsr_event *event);
 
-/* Ends the answer under way as soon as the running step is done; it ends with a DONE event whose
- * finish is CANCELLED. What was generated stays in the session. From any thread; fine when nothing
- * is under way. */
+/* Ends the answer under way: at once where the device can end a step early (the CPU can), elsewhere
+ * when the running step is done. Its last event is a DONE event whose finish is CANCELLED. What was
+ * generated stays in the session. From any thread; fine when nothing is under way. */
 TSR_API tsr_status tsr_session_cancel(tsr_session session);
 
 typedef struct tsr_session_info {
