@@ -5,6 +5,7 @@
 # Usage: tests/abi/update.sh LIBRARY   (such as build/release/runtime/abi/libtessera.so)
 set -eu
 library=${1:?usage: update.sh LIBRARY}
+[ -f "$library" ] || { echo "update.sh: $library: no such file" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 include=$(cd "$here/../../include" && pwd)
 . "$here/stub.sh"
