@@ -6,6 +6,7 @@
 //   sum += (integer * weight scale) * activation scale  (+ minimum * activation sum)
 // so an output is reduced over K block by block in order, whatever the number of rows.
 #include <type_traits>
+#include <utility>
 
 #include "backends/cpu/kernels.hpp"
 
@@ -85,6 +86,12 @@ TESSERA_INLINE Floats load_scales(const uint8_t* block) {
   }
 }
 
+// The lines of 64 bytes from `at` on.
+template <size_t... i>
+TESSERA_INLINE void prefetch(const uint8_t* at, std::index_sequence<i...>) {
+  (__builtin_prefetch(at + 64 * i), ...);
+}
+
 // What the integer sums of a block begin with.
 template <Packing p, uint32_t R>
 TESSERA_INLINE void begin(const RowBlock<p>* x, Ints (&low)[R], Ints (&high)[R]) {
@@ -119,9 +126,7 @@ TESSERA_INLINE void tile(const PackedArgs& args, uint32_t row) {
     const auto* x = reinterpret_cast<const RowBlock<p>*>(rows);
     Ints low[R], high[R];
     if (fetch) {
-#pragma GCC unroll 8
-      for (uint32_t i = 0; i < packed_block_bytes(p); i += 64)
-        __builtin_prefetch(block + ahead + i);
+      prefetch(block + ahead, std::make_index_sequence<(packed_block_bytes(p) + 63) / 64>());
     }
     begin<p>(x, low, high);
     if constexpr (is_int8(p)) {
