@@ -14,6 +14,7 @@ class Weight;
 
 // Index into Graph::widths: one fp32 activation matrix [rows][width].
 using Value = uint32_t;
+inline constexpr Value kNoValue = UINT32_MAX;
 
 // Which elements of a head RoPE pairs: (2i, 2i + 1), as GGUF stores llama, or (i, i + n / 2).
 enum class RopePairing : uint8_t { adjacent, halves };
@@ -36,7 +37,7 @@ enum class KeyForm : uint8_t {
 
 enum class Activation : uint8_t { silu };
 
-// Shape of attention, shared by the two ops that touch pages.
+// Shape of attention, shared by the ops that touch pages.
 struct AttentionShape {
   uint32_t layer = 0;     // layer of the model
   uint32_t heads = 0;     // query heads; a multiple of kv_heads
@@ -71,12 +72,24 @@ struct NormQkv {
 // out[r][h] = sum_j softmax_j(scale * <R(p_r - frame) q[r][h], k_j>) v_j over every slot j of the
 // spans of row r's sequence that is valid by the mask and whose logical position is <= p_r (and,
 // where the layer's group has a window w > 0, > p_r - w). A row that sees no slot gives zeros.
-// q, out: [rows][heads * head_dim].
+// q, out: [rows][heads * head_dim]. log_sum, where wanted: [rows][heads], the logarithm of the
+// softmax's denominator, -infinity for a row that sees no slot.
 struct SpanAttention {
   Value in;
   float scale;
   AttentionShape shape;
   Value out;
+  Value log_sum = kNoValue;
+};
+
+// For the rows that Step::mass_requests name: adds how much they attend to each slot, the weights
+// of SpanAttention (same `in`, `scale` and `shape`, its `log_sum`) summed over rows and heads, to
+// StepResult::masses.
+struct AttentionMass {
+  Value in;
+  Value log_sum;
+  float scale;
+  AttentionShape shape;
 };
 
 // out = residual + in W^T. w: [width(out)][width(in)]. out may be the same value as residual.
@@ -108,7 +121,8 @@ struct Logits {
   float epsilon;
 };
 
-using Op = std::variant<Embed, NormQkv, SpanAttention, LinearResidual, NormGatedFfn, Logits>;
+using Op = std::variant<Embed, NormQkv, SpanAttention, AttentionMass, LinearResidual, NormGatedFfn,
+                        Logits>;
 
 // Ops run in order. The first is Embed, the last Logits.
 struct Graph {

@@ -45,6 +45,18 @@ struct LogitsRequest {
                                           // a token that is not allowed has logit -infinity
 };
 
+// Rows of one sequence, in layers from first_layer on: how much they attend to each slot of the
+// sequence's spans.
+struct MassRequest {
+  uint32_t sequence = 0;
+  uint32_t first_row = 0;  // rows first_row .. first_row + rows - 1 are the sequence's
+  uint32_t rows = 0;
+  uint32_t first_layer = 0;
+};
+
+// Attention masses are integers, so that their sums do not depend on an order: units of a weight.
+inline constexpr double kMassUnits = 1 << 22;
+
 // Everything a step needs. Rows are tokens to compute; arrays named "of rows" have one entry a row.
 struct Step {
   // of rows
@@ -65,6 +77,8 @@ struct Step {
   std::vector<LogitAdjustment> adjustments;
   std::vector<uint32_t> token_masks;
 
+  std::vector<MassRequest> mass_requests;
+
   uint32_t rows() const { return static_cast<uint32_t>(tokens.size()); }
 };
 
@@ -82,6 +96,9 @@ struct LogitsResult {
 
 struct StepResult {
   std::vector<LogitsResult> logits;  // of Step::logits
+  // Of Step::mass_requests: a number a slot, hidden ones included, span by span. In each row, head
+  // and layer the weights sum to kMassUnits, but for rounding.
+  std::vector<std::vector<uint64_t>> masses;
   bool stopped = false;  // by Program::stop: no logits, and the slots of its rows hold anything
 };
 

@@ -175,6 +175,10 @@ struct Kernels {
 
   void (*score[3])(const ScoreArgs& args);
   void (*weigh[3])(const WeighArgs& args);
+  // sums[i] += exp(scores[i] - log_sum) in kMassUnits for the slots i < `slots`, a multiple of
+  // kLanes, that `visible` names; to the nearest integer. No sum may pass 2^31.
+  void (*add_weights)(const float* scores, uint32_t slots, uint64_t visible, float log_sum,
+                      uint32_t* sums);
   // Turns the scores of one tile into weights relative to the new maximum, 0 for slots whose bit in
   // `visible` (not 0) is clear, and returns what the sum so far must be multiplied by. `slots`: a
   // multiple of kLanes, at most kTileSlots; no visible slot lies behind it.

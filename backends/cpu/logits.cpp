@@ -95,7 +95,7 @@ class LogitsOp final : public CompiledOp {
         head_.compute(item, x, count, nullptr, logits, worker.local);
       });
       worker.team.parallel(count, [&](uint32_t i) {
-        finish(step, step.logits[first + i], logits.row(i), worker.results[first + i]);
+        finish(step, step.logits[first + i], logits.row(i), worker.result.logits[first + i]);
       });
     }
   }

@@ -22,9 +22,9 @@ namespace tessera::cpu {
 struct Worker {
   const Plan& plan;
   Member team;
-  std::vector<LogitsResult>& results;  // sized by the plan
-  float* shared;                       // scratch of all threads, for the op that runs
-  float* local;                        // scratch of this thread
+  StepResult& result;  // sized by the plan
+  float* shared;       // scratch of all threads, for the op that runs
+  float* local;        // scratch of this thread
 };
 
 class CompiledOp {
@@ -32,6 +32,8 @@ class CompiledOp {
   virtual ~CompiledOp() = default;
   // Called by every thread of the team; its last act is a Member::parallel. Does not throw.
   virtual void run(Worker& worker) const = 0;
+  // Whether the step asks for nothing of it: then it is not run.
+  virtual bool idle(const Plan&) const { return false; }
   // Floats of shared scratch that a step needs, where that depends on the step.
   virtual uint64_t shared_floats(const Plan&) const { return 0; }
 };
@@ -79,6 +81,7 @@ class Compiler {
 std::unique_ptr<CompiledOp> compile_op(const Embed& op, Compiler& compiler);
 std::unique_ptr<CompiledOp> compile_op(const NormQkv& op, Compiler& compiler);
 std::unique_ptr<CompiledOp> compile_op(const SpanAttention& op, Compiler& compiler);
+std::unique_ptr<CompiledOp> compile_op(const AttentionMass& op, Compiler& compiler);
 std::unique_ptr<CompiledOp> compile_op(const LinearResidual& op, Compiler& compiler);
 std::unique_ptr<CompiledOp> compile_op(const NormGatedFfn& op, Compiler& compiler);
 std::unique_ptr<CompiledOp> compile_op(const Logits& op, Compiler& compiler);

@@ -67,8 +67,7 @@ void Plan::split_spans() {
   for (size_t i = 0; i < counters; ++i) pieces_done_[i].store(0, std::memory_order_relaxed);
 }
 
-std::span<const AttentionPiece> Plan::pieces(uint32_t block) const {
-  const uint32_t sequence = step_.sequence_of[blocks_[block].first];
+std::span<const AttentionPiece> Plan::pieces_of(uint32_t sequence) const {
   return std::span(pieces_).subspan(first_piece_[sequence],
                                     first_piece_[sequence + 1] - first_piece_[sequence]);
 }

@@ -72,7 +72,10 @@ class Plan {
   uint32_t page_slots() const { return limits_.page_slots; }
   const std::vector<RowBlock>& blocks() const { return blocks_; }
   // Of the sequence of a block's rows.
-  std::span<const AttentionPiece> pieces(uint32_t block) const;
+  std::span<const AttentionPiece> pieces(uint32_t block) const {
+    return pieces_of(step_.sequence_of[blocks_[block].first]);
+  }
+  std::span<const AttentionPiece> pieces_of(uint32_t sequence) const;
   // Number of pieces of all blocks before it.
   uint32_t pieces_before(uint32_t block) const { return pieces_before_[block]; }
   // One counter a block and KV head, zero between ops.

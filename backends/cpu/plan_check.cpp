@@ -192,6 +192,21 @@ void check_logits(const Step& step, const StepLimits& limits) {
   }
 }
 
+void check_masses(const Step& step) {
+  for (size_t i = 0; i < step.mass_requests.size(); ++i) {
+    const MassRequest& request = step.mass_requests[i];
+    check_below(at("mass_requests", i, ".sequence"), request.sequence, step.sequences.size(),
+                "the sequences of the step");
+    check_range(at("mass_requests", i), request.first_row, request.rows, "rows", step.rows());
+    for (uint32_t r = 0; r < request.rows; ++r) {
+      if (step.sequence_of[request.first_row + r] != request.sequence) {
+        bad(at("mass_requests", i), "row " + std::to_string(request.first_row + r) +
+                                        " is not of sequence " + std::to_string(request.sequence));
+      }
+    }
+  }
+}
+
 }  // namespace
 
 void check_step(const Step& step, const StepLimits& limits) {
@@ -200,6 +215,7 @@ void check_step(const Step& step, const StepLimits& limits) {
   check_stores(step, limits);
   check_spans(step, limits);
   check_logits(step, limits);
+  check_masses(step);
 }
 
 }  // namespace tessera::cpu

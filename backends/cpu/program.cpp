@@ -30,8 +30,9 @@ const ProgramOptions& checked(const Graph& graph, const ProgramOptions& options)
   return options;
 }
 
-constexpr const char* kOpNames[] = {"Embed",          "NormQkv",      "SpanAttention",
-                                    "LinearResidual", "NormGatedFfn", "Logits"};
+constexpr const char* kOpNames[] = {"Embed",         "NormQkv",        "SpanAttention",
+                                    "AttentionMass", "LinearResidual", "NormGatedFfn",
+                                    "Logits"};
 static_assert(std::size(kOpNames) == std::variant_size_v<Op>);
 
 }  // namespace
@@ -75,10 +76,20 @@ void CpuProgram::plan(const Step& step) {
   if (floats * sizeof(float) > shared_.size()) {
     shared_ = HostMemory(floats * sizeof(float), "scratch of attention");
   }
-  results_.assign(step.logits.size(), {});
+  result_ = {};
+  result_.logits.resize(step.logits.size());
   for (size_t i = 0; i < step.logits.size(); ++i) {
-    results_[i].top.reserve(step.logits[i].top_k);
-    if (step.logits[i].full) results_[i].full.resize(vocabulary_);
+    result_.logits[i].top.reserve(step.logits[i].top_k);
+    if (step.logits[i].full) result_.logits[i].full.resize(vocabulary_);
+  }
+  for (const MassRequest& request : step.mass_requests) {
+    const SequenceEntry& sequence = step.sequences[request.sequence];
+    uint64_t slots = 0;
+    for (const SpanEntry& span :
+         std::span(step.spans).subspan(sequence.first_span, sequence.span_count)) {
+      slots += span.slots;
+    }
+    result_.masses.emplace_back(slots);
   }
   state_ = State::planned;
 }
@@ -95,19 +106,20 @@ void CpuProgram::submit() {
 }
 
 void CpuProgram::compute(uint32_t thread) {
-  Worker worker = {*plan_, {team_, thread}, results_, shared_.floats(), local_[thread].floats()};
-  for (const std::unique_ptr<CompiledOp>& op : ops_) op->run(worker);
+  Worker worker = {*plan_, {team_, thread}, result_, shared_.floats(), local_[thread].floats()};
+  for (const std::unique_ptr<CompiledOp>& op : ops_) {
+    if (!op->idle(*plan_)) op->run(worker);
+  }
 }
 
 void CpuProgram::wait(StepResult& result) {
   if (state_ != State::submitted) {
     fail(Status::internal, "Program::wait called without a submitted step");
   }
-  result.stopped = team_.stopped();
+  const bool stopped = team_.stopped();
   team_.resume();
-  result.logits = std::move(results_);
-  results_.clear();
-  if (result.stopped) result.logits.clear();
+  result = std::exchange(result_, {});
+  if (stopped) result = {.stopped = true};
   state_ = State::idle;
 }
 

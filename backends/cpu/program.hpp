@@ -36,7 +36,7 @@ class CpuProgram final : public Program {
   std::unique_ptr<Plan> plan_;
   HostMemory shared_;
   std::vector<HostMemory> local_;  // of threads
-  std::vector<LogitsResult> results_;
+  StepResult result_;
   State state_ = State::idle;
 };
 

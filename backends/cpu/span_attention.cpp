@@ -1,6 +1,5 @@
 // Attention over spans of paged KV, with an online softmax over tiles of 64 slots, pieces of 512.
 //
-// An item is a block of up to 8 rows of one sequence and one KV head with its group of query heads.
 // A tile of keys and values is read once for all queries of the item; each query's arithmetic is
 // the same as alone. Where there are few items (decode), threads share the pieces of an item, and
 // the one that computes the last of them merges all in order: the same operations again.
@@ -8,15 +7,10 @@
 #include <bit>
 #include <cmath>
 
-#include "backends/cpu/kv_tile.hpp"
-#include "backends/cpu/op.hpp"
+#include "backends/cpu/attention_scores.hpp"
 
 namespace tessera::cpu {
 namespace {
-
-constexpr uint64_t low_bits(uint64_t count) {
-  return count >= 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
-}
 
 class SpanAttentionOp final : public CompiledOp {
  public:
@@ -30,21 +24,12 @@ class SpanAttentionOp final : public CompiledOp {
     SoftmaxState* states;  // [query]
     float* sum;            // [query][padded_]
   };
-  // Scratch of one item. Queries are numbered [row of the block][head of the group].
-  struct Item {
-    const Plan& plan;
-    RowBlock block;
-    uint32_t kv_head;
-    float* tile = nullptr;     // of KvPlanes, or [head_dim][64] rotated keys
-    float* queries = nullptr;  // [query][padded_]: scaled and rotated
-    float* scores = nullptr;   // [query][64]
+  // Scratch of one item.
+  struct Item : AttentionScores::Item {
     float* rescale = nullptr;  // [query]: what a tile multiplies the sum by
     Sums piece = {};
-    uint32_t rotation[Plan::kMaxBlock] = {};  // of `queries`, by row
-    uint64_t visible[Plan::kMaxBlock] = {};   // slots of the tile that the row sees
   };
 
-  uint32_t max_queries() const { return Plan::kMaxBlock * group_; }
   size_t sums_floats() const;
   Sums sums_at(float* memory) const;
   size_t local_floats() const;
@@ -55,65 +40,46 @@ class SpanAttentionOp final : public CompiledOp {
   void clear(const Sums& sums, uint32_t queries) const;
   void merge(const Sums& total, const Sums& piece, uint32_t queries) const;
   void compute(Item& item, const AttentionPiece& piece, const Sums& sums) const;
-  bool see(Item& item, const SpanEntry& span, uint32_t first) const;
-  void turn(Item& item, uint32_t row, uint32_t rotation) const;
   void tile(Item& item, uint32_t span, uint32_t first, const KvTile& next, const Sums& sums) const;
-  void score(const Item& item, uint32_t span, uint32_t first, uint32_t count, const KvTile& next,
-             uint32_t query, uint32_t queries) const;
   void finish(const Item& item, const Sums& total) const;
 
   const Kernels& kernels_;
-  AttentionShape shape_;
-  float scale_;
-  CpuPages::LayerPlace place_;
-  KvPlanes planes_;
-  size_t type_;
-  uint32_t window_;
+  AttentionScores scores_;
+  const AttentionShape& shape_;
   uint32_t threads_;
-  uint32_t pairs_;
-  bool halves_;
-  Matrix in_, out_;
-  uint32_t group_;   // query heads a KV head
-  uint32_t padded_;  // head_dim, padded to kLanes
+  Matrix out_, log_sum_;
+  uint32_t group_;
+  uint32_t padded_;
 };
 
 SpanAttentionOp::SpanAttentionOp(const SpanAttention& op, Compiler& c)
     : kernels_(c.kernels),
-      shape_((c.check_attention(op.shape, c.graph.widths[op.in]), op.shape)),
-      scale_(op.scale),
-      place_(c.pages.place(shape_.layer)),
-      planes_(c.pages, place_, shape_.kv_heads, shape_.head_dim),
-      type_(static_cast<size_t>(c.pages.layout().type)),
-      window_(c.pages.layout().groups[place_.group].window),
+      scores_(op.in, op.scale, op.shape, c),
+      shape_(scores_.shape()),
       threads_(c.options.threads),
-      pairs_(static_cast<uint32_t>(c.graph.ropes[shape_.rope].frequencies.size())),
-      halves_(c.graph.ropes[shape_.rope].pairing == RopePairing::halves),
-      in_(c.values[op.in]),
       out_(c.values[op.out]),
-      group_(shape_.heads / shape_.kv_heads),
-      padded_((shape_.head_dim + kLanes - 1) / kLanes * kLanes) {
-  c.check_width(op.out, "out", in_.width);
+      group_(scores_.group()),
+      padded_(scores_.padded()) {
+  c.check_width(op.out, "out", c.graph.widths[op.in]);
   if (op.in == op.out) c.fail_at("out", "is the same value as `in`");
+  if (op.log_sum != kNoValue) {
+    c.check_width(op.log_sum, "log_sum", shape_.heads);
+    log_sum_ = c.values[op.log_sum];
+  }
   c.need_local(local_floats());
-  RopeUse& use = c.rope_uses[shape_.rope];
-  (shape_.key_form == KeyForm::local ? use.local : use.unrotated) = true;
-  use.min_kv_heads = std::min(use.min_kv_heads, shape_.kv_heads);
-  use.max_kv_heads = std::max(use.max_kv_heads, shape_.kv_heads);
 }
 
 size_t SpanAttentionOp::sums_floats() const {
-  return max_queries() * (padded_ + sizeof(SoftmaxState) / sizeof(float));
+  return scores_.max_queries() * (padded_ + sizeof(SoftmaxState) / sizeof(float));
 }
 
 SpanAttentionOp::Sums SpanAttentionOp::sums_at(float* memory) const {
-  return {reinterpret_cast<SoftmaxState*>(memory + size_t{max_queries()} * padded_), memory};
+  return {reinterpret_cast<SoftmaxState*>(memory + size_t{scores_.max_queries()} * padded_),
+          memory};
 }
 
 size_t SpanAttentionOp::local_floats() const {
-  const size_t keys =
-      shape_.key_form == KeyForm::unrotated ? size_t{kTileSlots} * shape_.head_dim : 0;
-  return planes_.scratch_floats() + keys + max_queries() * (padded_ + kTileSlots + 1) +
-         2 * sums_floats() + 3 * size_t{kLanes};
+  return scores_.item_floats() + scores_.max_queries() + 2 * sums_floats() + size_t{kLanes};
 }
 
 // Pieces are shared where whole items would leave threads without work.
@@ -134,19 +100,9 @@ uint64_t SpanAttentionOp::shared_floats(const Plan& plan) const {
 
 SpanAttentionOp::Item SpanAttentionOp::item(Worker& worker, uint32_t block,
                                             uint32_t kv_head) const {
-  Item item = {.plan = worker.plan, .block = worker.plan.blocks()[block], .kv_head = kv_head};
-  const auto aligned = [](float* at) {
-    return reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(at) + 63) & ~uintptr_t{63});
-  };
-  item.tile = worker.local;
-  item.queries = item.tile + planes_.scratch_floats();
-  if (shape_.key_form == KeyForm::unrotated) item.queries += size_t{kTileSlots} * shape_.head_dim;
-  item.queries = aligned(item.queries);
-  item.scores = item.queries + size_t{max_queries()} * padded_;
-  item.rescale = item.scores + size_t{max_queries()} * kTileSlots;
-  item.piece = sums_at(aligned(item.rescale + max_queries()));
-  std::fill_n(item.queries, size_t{item.block.rows} * group_ * padded_, 0.0f);
-  std::fill_n(item.rotation, Plan::kMaxBlock, UINT32_MAX);
+  Item item = {scores_.item(worker.plan, worker.plan.blocks()[block], kv_head, worker.local)};
+  item.rescale = item.scores + size_t{scores_.max_queries()} * kTileSlots;
+  item.piece = sums_at(aligned(item.rescale + scores_.max_queries()));
   return item;
 }
 
@@ -211,107 +167,18 @@ void SpanAttentionOp::compute(Item& item, const AttentionPiece& piece, const Sum
   const SequenceEntry& sequence = step.sequences[step.sequence_of[item.block.first]];
   const uint32_t span = sequence.first_span + piece.span;
   const SpanEntry& entry = step.spans[span];
-  const StepRotations& rotations = item.plan.rotations(shape_.rope);
+  const KvPlanes& planes = scores_.planes();
   const uint32_t end = std::min(entry.slots, piece.first + Plan::kPieceSlots);
   for (uint32_t first = piece.first; first < end; first += kTileSlots) {
-    if (!see(item, entry, first)) continue;
-    for (uint32_t r = 0; r < item.block.rows; ++r) {
-      const uint32_t row = item.block.first + r;
-      turn(item, r,
-           shape_.key_form == KeyForm::local
-               ? rotations.of_query_in_span[rotations.first_query[row] + piece.span]
-               : rotations.of_query[row]);
-    }
+    if (!scores_.see(item, entry, first)) continue;
+    scores_.turn(item, piece.span);
     KvTile next = {};
-    if (first + kTileSlots < end && planes_.direct()) {
+    if (first + kTileSlots < end && planes.direct()) {
       const uint32_t count = std::min(kTileSlots, entry.slots - first - kTileSlots);
-      next =
-          planes_.tile(item.plan, entry, first + kTileSlots, count, item.kv_head, false, nullptr);
+      next = planes.tile(item.plan, entry, first + kTileSlots, count, item.kv_head, false, nullptr);
     }
     tile(item, span, first, next, sums);
   }
-}
-
-// Sets which of the 64 slots from `first` each row sees; returns whether one sees any.
-bool SpanAttentionOp::see(Item& item, const SpanEntry& span, uint32_t first) const {
-  const Step& step = item.plan.step();
-  const uint32_t page_slots = item.plan.page_slots();
-  const uint32_t slots = std::min(kTileSlots, span.slots - first);
-  uint64_t valid = 0;
-  for (uint32_t s = 0; s < slots; s += page_slots) {
-    valid |= (step.masks[span.first_entry + (first + s) / page_slots] & low_bits(page_slots)) << s;
-  }
-  valid &= low_bits(slots);
-  uint64_t any = 0;
-  for (uint32_t r = 0; r < item.block.rows; ++r) {
-    // Visible positions: low <= position <= high.
-    const int64_t high = step.positions[item.block.first + r];
-    const int64_t low = window_ == 0 ? INT64_MIN : high - window_ + 1;
-    uint64_t seen = 0;
-    if (span.first_position == kNoPositions) {
-      const int64_t start = int64_t{span.logical_start} + first;
-      if (high >= start) seen = low_bits(static_cast<uint64_t>(high - start) + 1);
-      if (low > start) seen &= ~low_bits(static_cast<uint64_t>(low - start));
-    } else {
-      for (uint64_t left = valid; left != 0; left &= left - 1) {
-        const uint32_t slot = static_cast<uint32_t>(std::countr_zero(left));
-        const int64_t position = item.plan.slot_position(span, first + slot);
-        if (position >= low && position <= high) seen |= uint64_t{1} << slot;
-      }
-    }
-    item.visible[r] = valid & seen;
-    any |= item.visible[r];
-  }
-  return any != 0;
-}
-
-// Makes the queries of a row those of a rotation.
-void SpanAttentionOp::turn(Item& item, uint32_t row, uint32_t rotation) const {
-  if (item.rotation[row] == rotation) return;
-  item.rotation[row] = rotation;
-  const float* angles = item.plan.rotations(shape_.rope).set[rotation];
-  const float* q =
-      in_.row(item.block.first + row) + size_t{item.kv_head} * group_ * shape_.head_dim;
-  for (uint32_t g = 0; g < group_; ++g, q += shape_.head_dim) {
-    float* to = item.queries + (size_t{row} * group_ + g) * padded_;
-    for (uint32_t d = 0; d < shape_.head_dim; ++d) to[d] = q[d] * scale_;
-    kernels_.rotate(to, angles, angles + pairs_, pairs_, halves_);
-  }
-}
-
-// Scores of `queries` queries from `query` on with slots first .. first + count - 1.
-void SpanAttentionOp::score(const Item& item, uint32_t span, uint32_t first, uint32_t count,
-                            const KvTile& next, uint32_t query, uint32_t queries) const {
-  const SpanEntry& entry = item.plan.step().spans[span];
-  ScoreArgs args = {item.queries + size_t{query} * padded_,
-                    padded_,
-                    queries,
-                    shape_.head_dim,
-                    planes_.tile(item.plan, entry, first, count, item.kv_head, false, item.tile),
-                    item.scores + size_t{query} * kTileSlots,
-                    next};
-  if (shape_.key_form == KeyForm::local) return kernels_.score[type_](args);
-
-  float* keys = item.tile + planes_.scratch_floats();
-  kernels_.load_keys[type_](args.keys, shape_.head_dim, keys);
-  const StepRotations& rotations = item.plan.rotations(shape_.rope);
-  for (uint32_t s = 0; s < count; ++s) {
-    const float* angles = rotations.set[rotations.of_slot[rotations.first_slot[span] + first + s]];
-    for (uint32_t i = 0; i < pairs_; ++i) {
-      const float c = angles[i], sine = angles[pairs_ + i];
-      float& a = keys[size_t{halves_ ? i : 2 * i} * kTileSlots + s];
-      float& b = keys[size_t{halves_ ? pairs_ + i : 2 * i + 1} * kTileSlots + s];
-      const float turned = a * c - b * sine;
-      b = a * sine + b * c;
-      a = turned;
-    }
-  }
-  for (uint32_t g = 0; g < args.keys.groups; ++g) {
-    args.keys.planes[g] = reinterpret_cast<const uint8_t*>(keys);
-    args.keys.first[g] = g * kGroupSlots;
-  }
-  args.keys.plane_slots = kTileSlots;
-  kernels_.score[static_cast<size_t>(KvType::f32)](args);
 }
 
 // `next`: the keys of the next tile.
@@ -327,20 +194,21 @@ void SpanAttentionOp::tile(Item& item, uint32_t span, uint32_t first, const KvTi
     const uint32_t count = static_cast<uint32_t>(std::bit_width(wanted));
     const uint32_t slots = (count + kLanes - 1) / kLanes * kLanes;
     const uint32_t query = begin * group_, queries = (end - begin) * group_;
-    const bool direct = planes_.direct();  // otherwise keys and values take turns in the scratch
+    const KvPlanes& planes = scores_.planes();
+    const bool direct = planes.direct();  // otherwise keys and values take turns in the scratch
     const auto read_values = [&] {
-      return planes_.tile(item.plan, entry, first, count, item.kv_head, true, item.tile);
+      return planes.tile(item.plan, entry, first, count, item.kv_head, true, item.tile);
     };
     KvTile values = direct ? read_values() : KvTile{};
-    score(item, span, first, count, values, query, queries);
+    scores_.score(item, span, first, count, values, query, queries);
     for (uint32_t q = query; q < query + queries; ++q) {
       item.rescale[q] = kernels_.softmax_tile(item.scores + size_t{q} * kTileSlots, slots,
                                               item.visible[q / group_], sums.states[q]);
     }
     if (!direct) values = read_values();
-    kernels_.weigh[type_]({item.scores + size_t{query} * kTileSlots, item.rescale + query, queries,
-                           shape_.head_dim, values, wanted, sums.sum + size_t{query} * padded_,
-                           padded_, next});
+    kernels_.weigh[scores_.kv_type()]({item.scores + size_t{query} * kTileSlots,
+                                       item.rescale + query, queries, shape_.head_dim, values,
+                                       wanted, sums.sum + size_t{query} * padded_, padded_, next});
   }
 }
 
@@ -350,9 +218,14 @@ void SpanAttentionOp::finish(const Item& item, const Sums& total) const {
     for (uint32_t g = 0; g < group_; ++g, out += shape_.head_dim) {
       const size_t query = size_t{r} * group_ + g;
       const float* sum = total.sum + query * padded_;
+      const SoftmaxState& state = total.states[query];
       // The largest weight is 1, so the sum is 0 only where no slot was visible.
-      const float inverse = total.states[query].sum == 0 ? 0.0f : 1.0f / total.states[query].sum;
+      const float inverse = state.sum == 0 ? 0.0f : 1.0f / state.sum;
       for (uint32_t d = 0; d < shape_.head_dim; ++d) out[d] = sum[d] * inverse;
+      if (log_sum_.data) {
+        log_sum_.row(item.block.first + r)[item.kv_head * group_ + g] =
+            state.sum == 0 ? -INFINITY : state.max + std::log(state.sum);
+      }
     }
   }
 }

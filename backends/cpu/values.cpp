@@ -17,7 +17,11 @@ struct Uses {
 struct UsesOf {
   Uses operator()(const Embed& op) const { return {{}, {op.out}}; }
   Uses operator()(const NormQkv& op) const { return {{op.in}, {op.out}}; }
-  Uses operator()(const SpanAttention& op) const { return {{op.in}, {op.out}}; }
+  Uses operator()(const SpanAttention& op) const {
+    if (op.log_sum == kNoValue) return {{op.in}, {op.out}};
+    return {{op.in}, {op.out, op.log_sum}};
+  }
+  Uses operator()(const AttentionMass& op) const { return {{op.in, op.log_sum}, {}}; }
   Uses operator()(const LinearResidual& op) const { return {{op.in, op.residual}, {op.out}}; }
   Uses operator()(const NormGatedFfn& op) const { return {{op.in}, {op.out}}; }
   Uses operator()(const Logits& op) const { return {{op.in}, {}}; }

@@ -84,8 +84,13 @@ void fields(A& a, Is<NormQkv> auto& v) {
 }
 template <class A>
 void fields(A& a, Is<SpanAttention> auto& v) {
-  auto& [in, scale, shape, out] = v;
-  a(in, scale, shape, out);
+  auto& [in, scale, shape, out, log_sum] = v;
+  a(in, scale, shape, out, log_sum);
+}
+template <class A>
+void fields(A& a, Is<AttentionMass> auto& v) {
+  auto& [in, log_sum, scale, shape] = v;
+  a(in, log_sum, scale, shape);
 }
 template <class A>
 void fields(A& a, Is<LinearResidual> auto& v) {
@@ -131,11 +136,16 @@ void fields(A& a, Is<LogitsRequest> auto& v) {
   a(row, top_k, full, temperature, first, count, mask);
 }
 template <class A>
+void fields(A& a, Is<MassRequest> auto& v) {
+  auto& [sequence, first_row, rows, first_layer] = v;
+  a(sequence, first_row, rows, first_layer);
+}
+template <class A>
 void fields(A& a, Is<Step> auto& v) {
   auto& [tokens, positions, keys, sequence_of, entries, slots, sequences, spans, tables, masks,
-         slot_positions, logits, adjustments, token_masks] = v;
+         slot_positions, logits, adjustments, token_masks, mass_requests] = v;
   a(tokens, positions, keys, sequence_of, entries, slots, sequences, spans, tables, masks,
-    slot_positions, logits, adjustments, token_masks);
+    slot_positions, logits, adjustments, token_masks, mass_requests);
 }
 template <class A>
 void fields(A& a, Is<TokenLogit> auto& v) {
@@ -149,8 +159,8 @@ void fields(A& a, Is<LogitsResult> auto& v) {
 }
 template <class A>
 void fields(A& a, Is<StepResult> auto& v) {
-  auto& [logits, stopped] = v;
-  a(logits, stopped);
+  auto& [logits, masses, stopped] = v;
+  a(logits, masses, stopped);
 }
 
 }  // namespace tessera::remote

@@ -1,4 +1,4 @@
-// NormQkv and SpanAttention against the reference.
+// NormQkv, SpanAttention and AttentionMass against the reference.
 #include <cmath>
 
 #include "tests/conformance/rig.hpp"
@@ -77,12 +77,14 @@ test::GraphBuilder graph_of(const Shape& s) {
       const uint32_t kv = s.kv_heads * s.head_dim;
       const Value query = graph.add_value(q);
       attended = graph.add_value(q);
+      const Value log_sum = graph.add_value(s.heads);
       graph.ops.push_back(NormQkv{x, source.random("norm" + l, DType::f32, 1, width, 1),
                                   source.random("wq" + l, s.weights, q, width, 0.2),
                                   source.random("wk" + l, s.weights, kv, width, 0.2),
                                   source.random("wv" + l, s.weights, kv, width, 0.2), 1e-5f, shape,
                                   query});
-      graph.ops.push_back(SpanAttention{query, scale, shape, attended});
+      graph.ops.push_back(SpanAttention{query, scale, shape, attended, log_sum});
+      graph.ops.push_back(AttentionMass{query, log_sum, scale, shape});
       if (layer == 0) {
         graph.ops.push_back(
             LinearResidual{attended, source.random("wo", DType::f32, width, q, 0.1), x, x});
@@ -180,7 +182,9 @@ TEST_P(AttentionConformance, ChunksInSeveralSessions) {
     test::add_rows(rows, sessions, 0, 3, 0, 23, 3);
     test::add_rows(rows, sessions, 0, 4, 0, 9, 4);
     test::add_rows(rows, sessions, 1, 1, 0, 6, 5);
-    r->run(test::make_step(layout, sessions, rows), tolerance(error_of(s), s.weights));
+    Step step = test::make_step(layout, sessions, rows);
+    step.mass_requests = {{0, 28, 9, 0}, {1, 37, 6, 1}, {0, 3, 2, 1}, {1, 40, 0, 0}};
+    r->run(step, tolerance(error_of(s), s.weights));
     ASSERT_FALSE(HasFatalFailure());
   }
 }

@@ -36,7 +36,9 @@ test::GraphBuilder model(KeyForm form = KeyForm::local) {
                                   source.random("wq" + l, qkv, kHeads * kHeadDim, kWidth, 0.3),
                                   source.random("wk" + l, qkv, kv, kWidth, 0.3),
                                   source.random("wv" + l, qkv, kv, kWidth, 0.3), 1e-5f, shape, q});
-      graph.ops.push_back(SpanAttention{q, 0.18f, shape, a});
+      const Value log_sum = graph.add_value(kHeads);
+      graph.ops.push_back(SpanAttention{q, 0.18f, shape, a, log_sum});
+      graph.ops.push_back(AttentionMass{q, log_sum, 0.18f, shape});
       graph.ops.push_back(LinearResidual{
           a, source.random("wo" + l, DType::q4_0, kWidth, kHeads * kHeadDim, 0.2), x, x});
       graph.ops.push_back(NormGatedFfn{x, source.random("m" + l, DType::f32, 1, kWidth, 1),
@@ -111,15 +113,27 @@ struct Prompts {
     return rows;
   }
 
-  // Logits of all rows, computed in steps of at most `slice` rows.
-  Logits run(test::Device& device, uint32_t slice) const {
+  // Logits of all rows, computed in steps of at most `slice` rows. Where `mass` is given, to it is
+  // added what the rows of the last span attend to.
+  Logits run(test::Device& device, uint32_t slice, std::vector<uint64_t>* mass = nullptr) const {
     const std::vector<test::RowSpec> all = rows();
     Logits logits;
     for (size_t first = 0; first < all.size(); first += slice) {
       const size_t end = std::min(all.size(), first + slice);
-      append(logits, device.run(test::make_step(layout, sequences,
-                                                {all.begin() + static_cast<ptrdiff_t>(first),
-                                                 all.begin() + static_cast<ptrdiff_t>(end)})));
+      Step step = test::make_step(
+          layout, sequences,
+          {all.begin() + static_cast<ptrdiff_t>(first), all.begin() + static_cast<ptrdiff_t>(end)});
+      const size_t asking = std::max(first, all.size() - 15);
+      if (mass && asking < end) {
+        step.mass_requests.push_back(
+            {1, static_cast<uint32_t>(asking - first), static_cast<uint32_t>(end - asking), 1});
+      }
+      const StepResult result = device.run(step);
+      append(logits, result);
+      for (const std::vector<uint64_t>& part : result.masses) {
+        mass->resize(part.size());
+        for (size_t i = 0; i < part.size(); ++i) (*mass)[i] += part[i];
+      }
     }
     return logits;
   }
@@ -160,6 +174,24 @@ TEST_P(ContractConformance, SlicesChangeNoBit) {
       EXPECT_TRUE(same_bits(whole, run(layout, slice, 2))) << "slices of " << slice;
     }
   }
+}
+
+// Sums of integers, however the rows come.
+TEST_P(ContractConformance, ThreadsAndSlicesChangeNoMass) {
+  const KvLayout layout = layout_of(KvType::f16, 16);
+  const auto mass_of = [&](uint32_t slice, uint32_t threads) {
+    test::Device device(*backend, model(KeyForm::local), layout, kPages, 128, threads);
+    std::vector<uint64_t> mass;
+    Prompts(layout).run(device, slice, &mass);
+    return mass;
+  };
+  const std::vector<uint64_t> whole = mass_of(128, 1);
+  uint64_t total = 0;
+  for (const uint64_t m : whole) total += m;
+  EXPECT_NEAR(static_cast<double>(total) / kMassUnits, 15.0 * kHeads * (kLayers - 1), 1e-3);
+  if (!GetParam().bit_exact) GTEST_SKIP() << "this device promises no equal bits";
+  for (const uint32_t threads : {2u, 3u}) EXPECT_EQ(mass_of(128, threads), whole);
+  for (const uint32_t slice : {1u, 7u, 64u}) EXPECT_EQ(mass_of(slice, 2), whole);
 }
 
 // A decode step of many sequences gives each the bits it gets alone.

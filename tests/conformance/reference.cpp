@@ -46,6 +46,15 @@ std::vector<ReferenceLogits> Reference::run(const Step& step) {
   step_ = &step;
   values_.assign(graph_.widths.size(), {});
   results_.clear();
+  masses_.clear();
+  for (const MassRequest& request : step.mass_requests) {
+    const SequenceEntry& sequence = step.sequences[request.sequence];
+    size_t slots = 0;
+    for (uint32_t i = 0; i < sequence.span_count; ++i) {
+      slots += step.spans[sequence.first_span + i].slots;
+    }
+    masses_.emplace_back(slots, 0.0);
+  }
   for (const Op& op : graph_.ops) std::visit([this](const auto& o) { apply(o); }, op);
   return std::move(results_);
 }
@@ -83,59 +92,74 @@ void Reference::apply(const NormQkv& op) {
   values_[op.out] = out;
 }
 
-void Reference::apply(const SpanAttention& op) {
-  const AttentionShape& s = op.shape;
-  const uint32_t group = group_of(s.layer);
+// What a row sees of its sequence, with softmax weights for scores.
+std::vector<Reference::Seen> Reference::look(const AttentionShape& s, float scale, Value in,
+                                             uint32_t row, uint32_t head) const {
+  const uint32_t group = group_of(s.layer), p = layout_.page_slots;
   const int64_t window = layout_.groups[group].window;
   const Rope& rope = graph_.ropes[s.rope];
-  const uint32_t per_kv = s.heads / s.kv_heads;
-  const uint32_t p = layout_.page_slots;
+  const int64_t position = step_->positions[row];
+  const Row q = head_of(values_[in][row], head, s.head_dim);
+  const SequenceEntry& sequence = step_->sequences[step_->sequence_of[row]];
+  std::vector<Seen> seen;
+  size_t first = 0;
+  for (uint32_t i = 0; i < sequence.span_count; ++i) {
+    const SpanEntry& span = step_->spans[sequence.first_span + i];
+    const bool local = s.key_form == KeyForm::local;
+    const Row turned =
+        rotated(q, rope, static_cast<double>(position - (local ? span.frame_start : 0)));
+    for (uint32_t slot = 0; slot < span.slots; ++slot) {
+      const uint32_t entry = span.first_entry + slot / p;
+      const int64_t at = span.first_position == kNoPositions
+                             ? int64_t{span.logical_start} + slot
+                             : step_->slot_positions[span.first_position + slot];
+      if (!(step_->masks[entry] >> (slot % p) & 1)) continue;
+      if (at > position || (window > 0 && at <= position - window)) continue;
+      const uint32_t page = step_->page_tables[group][entry];
+      auto it = kv_.find({s.layer, page, slot % p, head / (s.heads / s.kv_heads)});
+      const Row zero(s.head_dim, 0.0);
+      const auto [key, value] = it == kv_.end() ? std::pair(zero, zero) : it->second;
+      const Row turned_key = local ? key : rotated(key, rope, static_cast<double>(at));
+      const double score =
+          std::inner_product(turned.begin(), turned.end(), turned_key.begin(), 0.0);
+      seen.push_back({first + slot, score * double{scale}, value});
+    }
+    first += span.slots;
+  }
+  double largest = -INFINITY, total = 0;
+  for (const Seen& x : seen) largest = std::max(largest, x.score);
+  for (Seen& x : seen) total += x.score = std::exp(x.score - largest);
+  for (Seen& x : seen) x.score /= total;
+  return seen;
+}
+
+void Reference::apply(const SpanAttention& op) {
+  const AttentionShape& s = op.shape;
   Matrix out;
   for (uint32_t r = 0; r < step_->rows(); ++r) {
-    const int64_t position = step_->positions[r];
     Row row;
     for (uint32_t h = 0; h < s.heads; ++h) {
-      const Row q = head_of(values_[op.in][r], h, s.head_dim);
-      Row scores;
-      Matrix seen;
-      const SequenceEntry& sequence = step_->sequences[step_->sequence_of[r]];
-      for (uint32_t i = 0; i < sequence.span_count; ++i) {
-        const SpanEntry& span = step_->spans[sequence.first_span + i];
-        const bool local = s.key_form == KeyForm::local;
-        const Row turned =
-            rotated(q, rope, static_cast<double>(position - (local ? span.frame_start : 0)));
-        for (uint32_t slot = 0; slot < span.slots; ++slot) {
-          const uint32_t entry = span.first_entry + slot / p;
-          const int64_t at = span.first_position == kNoPositions
-                                 ? int64_t{span.logical_start} + slot
-                                 : step_->slot_positions[span.first_position + slot];
-          if (!(step_->masks[entry] >> (slot % p) & 1)) continue;
-          if (at > position || (window > 0 && at <= position - window)) continue;
-          const uint32_t page = step_->page_tables[group][entry];
-          auto it = kv_.find({s.layer, page, slot % p, h / per_kv});
-          const Row zero(s.head_dim, 0.0);
-          const auto [key, value] = it == kv_.end() ? std::pair(zero, zero) : it->second;
-          const Row turned_key = local ? key : rotated(key, rope, static_cast<double>(at));
-          const double score =
-              std::inner_product(turned.begin(), turned.end(), turned_key.begin(), 0.0);
-          scores.push_back(score * double{op.scale});
-          seen.push_back(value);
-        }
-      }
       Row sum(s.head_dim, 0.0);
-      if (!scores.empty()) {
-        const double largest = *std::max_element(scores.begin(), scores.end());
-        double total = 0;
-        for (double& score : scores) total += score = std::exp(score - largest);
-        for (size_t j = 0; j < scores.size(); ++j) {
-          for (uint32_t d = 0; d < s.head_dim; ++d) sum[d] += scores[j] / total * seen[j][d];
-        }
+      for (const Seen& x : look(s, op.scale, op.in, r, h)) {
+        for (uint32_t d = 0; d < s.head_dim; ++d) sum[d] += x.score * x.value[d];
       }
       row.insert(row.end(), sum.begin(), sum.end());
     }
     out.push_back(row);
   }
   values_[op.out] = out;
+}
+
+void Reference::apply(const AttentionMass& op) {
+  for (size_t i = 0; i < step_->mass_requests.size(); ++i) {
+    const MassRequest& request = step_->mass_requests[i];
+    if (op.shape.layer < request.first_layer) continue;
+    for (uint32_t r = request.first_row; r < request.first_row + request.rows; ++r) {
+      for (uint32_t h = 0; h < op.shape.heads; ++h) {
+        for (const Seen& x : look(op.shape, op.scale, op.in, r, h)) masses_[i][x.slot] += x.score;
+      }
+    }
+  }
 }
 
 void Reference::apply(const LinearResidual& op) {

@@ -39,6 +39,8 @@ class Reference {
   Reference(Graph graph, KvLayout layout) : graph_(std::move(graph)), layout_(std::move(layout)) {}
 
   std::vector<ReferenceLogits> run(const Step& step);
+  // Of the step before, in weights.
+  const std::vector<std::vector<double>>& masses() const { return masses_; }
 
  private:
   using Row = std::vector<double>;
@@ -47,10 +49,19 @@ class Reference {
   void apply(const Embed& op);
   void apply(const NormQkv& op);
   void apply(const SpanAttention& op);
+  void apply(const AttentionMass& op);
   void apply(const LinearResidual& op);
   void apply(const NormGatedFfn& op);
   void apply(const Logits& op);
 
+  // A slot that a row sees: its number in the sequence, its score for a head, its value.
+  struct Seen {
+    size_t slot;
+    double score;
+    Row value;
+  };
+  std::vector<Seen> look(const AttentionShape& shape, float scale, Value in, uint32_t row,
+                         uint32_t head) const;
   Row rotated(Row head, const Rope& rope, double position) const;
   Row stored(Row head) const;
   uint32_t group_of(uint32_t layer) const;
@@ -60,6 +71,7 @@ class Reference {
   const Step* step_ = nullptr;
   std::vector<Matrix> values_;
   std::vector<ReferenceLogits> results_;
+  std::vector<std::vector<double>> masses_;
   // (layer, page, slot, kv head) -> key and value; absent means zero.
   std::map<std::tuple<uint32_t, uint32_t, uint32_t, uint32_t>, std::pair<Row, Row>> kv_;
 };

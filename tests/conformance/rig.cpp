@@ -116,6 +116,7 @@ void Rig::run(const Step& step, double tolerance) {
   const StepResult got = device.run(step);
   const std::vector<ReferenceLogits> want = reference.run(step);
   ASSERT_EQ(got.logits.size(), want.size());
+  ASSERT_NO_FATAL_FAILURE(expect_masses(got, step, tolerance));
   for (size_t r = 0; r < want.size(); ++r) {
     ASSERT_EQ(got.logits[r].full.size(), step.logits[r].full ? want[r].full.size() : 0);
     double largest = 1;
@@ -128,6 +129,22 @@ void Rig::run(const Step& step, double tolerance) {
       ASSERT_LE(std::abs(x - want[r].full[i]), tolerance * largest)
           << "row " << step.logits[r].row << " element " << i << ": " << x << " instead of "
           << want[r].full[i];
+    }
+  }
+}
+
+void Rig::expect_masses(const StepResult& got, const Step& step, double tolerance) const {
+  const std::vector<std::vector<double>>& want = reference.masses();
+  ASSERT_EQ(got.masses.size(), want.size());
+  for (size_t i = 0; i < want.size(); ++i) {
+    ASSERT_EQ(got.masses[i].size(), want[i].size());
+    double total = 0;
+    for (const double x : want[i]) total += x;
+    for (size_t slot = 0; slot < want[i].size(); ++slot) {
+      const double mass = static_cast<double>(got.masses[i][slot]) / kMassUnits;
+      ASSERT_NEAR(mass, want[i][slot], tolerance * total)
+          << "request " << i << " of " << step.mass_requests[i].rows << " rows, slot " << slot;
+      if (want[i][slot] == 0) ASSERT_EQ(got.masses[i][slot], 0u) << "nobody sees slot " << slot;
     }
   }
 }

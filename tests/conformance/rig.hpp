@@ -53,6 +53,7 @@ class ReferenceDevice {
  public:
   ReferenceDevice(const GraphBuilder& build, const KvLayout& layout);
   std::vector<ReferenceLogits> run(const Step& step) { return reference_->run(step); }
+  const std::vector<std::vector<double>>& masses() const { return reference_->masses(); }
 
  private:
   std::vector<std::unique_ptr<Weight>> weights_;
@@ -66,8 +67,10 @@ class Rig {
       uint32_t max_rows = 128)
       : device(backend, build, layout, pages, max_rows), reference(build, layout) {}
 
-  // Largest error allowed: `tolerance` times the largest value of the row (at least 1).
+  // Largest error allowed: `tolerance` times the largest value of the row (at least 1); of masses,
+  // times the rows and heads that were summed.
   void run(const Step& step, double tolerance);
+  void expect_masses(const StepResult& got, const Step& step, double tolerance) const;
 
   Device device;
   ReferenceDevice reference;

@@ -94,6 +94,22 @@ TEST_P(StepErrorConformance, Steps) {
       {"page_tables", [](Step& s) { s.page_tables.emplace_back(); }},
       {"page_tables[0]", [](Step& s) { s.page_tables[0].pop_back(); }},
       {"page_tables[0][1]", [](Step& s) { s.page_tables[0][1] = 4; }},
+      {"mass_requests[0].sequence",
+       [](Step& s) {
+         s.mass_requests = {{2, 0, 1, 0}};
+       }},
+      {"mass_requests[0]",
+       [](Step& s) {
+         s.mass_requests = {{0, 3, 4, 0}};
+       }},
+      {"mass_requests[0]",
+       [](Step& s) {
+         s.mass_requests = {{0, UINT32_MAX, 2, 0}};
+       }},
+      {"mass_requests[1]",
+       [](Step& s) {
+         s.mass_requests = {{0, 0, 4, 0}, {0, 3, 2, 0}};
+       }},
       {"logits[2].row", [](Step& s) { s.logits[2].row = 6; }},
       {"logits[2].top_k", [](Step& s) { s.logits[2].top_k = 101; }},
       {"logits[1].temperature", [](Step& s) { s.logits[1].temperature = -1; }},

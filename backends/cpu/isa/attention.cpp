@@ -3,6 +3,7 @@
 #include "backends/cpu/isa/kv_load.hpp"
 #include "backends/cpu/isa/tables.hpp"
 #include "backends/cpu/isa/vector.hpp"
+#include "backends/step.hpp"
 
 namespace tessera::cpu::TESSERA_ISA {
 namespace {
@@ -217,6 +218,24 @@ void (*const kScore[3])(const ScoreArgs&) = {score<F32Elements>, score<F16Elemen
                                              score<Q8Elements>};
 void (*const kWeigh[3])(const WeighArgs&) = {weigh<F32Elements>, weigh<F16Elements>,
                                              weigh<Q8Elements>};
+
+void add_weights(const float* scores, uint32_t slots, uint64_t visible, float log_sum,
+                 uint32_t* sums) {
+  // Adding 1.5 * 2^23 rounds to the nearest integer, which then stands in the low bits.
+  const Vec shift = splat(log_sum), magic = splat(12582912.0f);
+  const Vec units = splat(static_cast<float>(kMassUnits));
+  float seen[kTileSlots];
+  for (uint32_t i = 0; i < slots; ++i) {
+    seen[i] = visible >> i & 1 ? scores[i] : -__builtin_inff();
+  }
+  for (uint32_t i = 0; i < slots; i += kVec) {
+    const Vec weight = exp(load(seen + i) - shift) * units;
+    const IntVec rounded = (IntVec)(weight + magic) - (IntVec)magic;
+    for (uint32_t lane = 0; lane < kVec; ++lane) {
+      sums[i + lane] += static_cast<uint32_t>(rounded[lane]);
+    }
+  }
+}
 
 float softmax_tile(float* scores, uint32_t slots, uint64_t visible, SoftmaxState& state) {
   const float kHidden = -__builtin_inff();

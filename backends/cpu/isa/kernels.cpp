@@ -28,6 +28,7 @@ const Kernels& table() {
       k.score[i] = kScore[i];
       k.weigh[i] = kWeigh[i];
     }
+    k.add_weights = add_weights;
     k.softmax_tile = softmax_tile;
     k.merge = merge;
     return k;

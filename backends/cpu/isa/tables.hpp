@@ -15,6 +15,8 @@ void rotate(float* head, const float* c, const float* s, uint32_t pairs, bool ha
 float largest(const float* x, uint32_t count);
 double sum_exp(const float* x, uint32_t count, float max, float scale, float* out);
 
+void add_weights(const float* scores, uint32_t slots, uint64_t visible, float log_sum,
+                 uint32_t* sums);
 float softmax_tile(float* scores, uint32_t slots, uint64_t visible, SoftmaxState& state);
 void merge(SoftmaxState& total, float* total_sum, const SoftmaxState& part, const float* sum,
            uint32_t count);

@@ -27,7 +27,9 @@ Graph sample_graph(WeightOf weight) {
                               .out = 4});
   shape.layer = 6;
   shape.key_form = KeyForm::unrotated;
-  graph.ops.push_back(SpanAttention{.in = 5, .scale = 0.25f, .shape = shape, .out = 7});
+  graph.ops.push_back(
+      SpanAttention{.in = 5, .scale = 0.25f, .shape = shape, .out = 7, .log_sum = 14});
+  graph.ops.push_back(AttentionMass{.in = 15, .log_sum = 16, .scale = 0.125f, .shape = shape});
   graph.ops.push_back(LinearResidual{.in = 8, .w = weight(5), .residual = 9, .out = 10});
   graph.ops.push_back(NormGatedFfn{.in = 11,
                                    .norm = weight(6),
@@ -63,6 +65,7 @@ inline Step sample_step() {
                  {}};
   step.adjustments = {{.token = 37, .penalty = 1.5f, .subtract = -2.5f}};
   step.token_masks = {38, 39};
+  step.mass_requests = {{.sequence = 40, .first_row = 41, .rows = 42, .first_layer = 43}};
   return step;
 }
 

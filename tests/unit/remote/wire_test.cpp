@@ -154,8 +154,8 @@ TEST_F(WireTest, EveryOp) {
   EXPECT_EQ(graph.ropes[1].pairing, RopePairing::adjacent);
 
   // A new op gets its sample and its lines here.
-  static_assert(std::variant_size_v<Op> == 6);
-  ASSERT_EQ(graph.ops.size(), 6u);
+  static_assert(std::variant_size_v<Op> == 7);
+  ASSERT_EQ(graph.ops.size(), 7u);
   const auto& embed = std::get<Embed>(graph.ops[0]);
   EXPECT_EQ(embed.table, weight(0));
   EXPECT_EQ(embed.scale, 0.5f);
@@ -173,13 +173,19 @@ TEST_F(WireTest, EveryOp) {
   EXPECT_EQ(attention.in, 5u);
   EXPECT_EQ(attention.scale, 0.25f);
   expect_shape(attention.shape, 6, KeyForm::unrotated);
+  EXPECT_EQ(attention.log_sum, 14u);
+  const auto& mass = std::get<AttentionMass>(graph.ops[3]);
+  EXPECT_EQ(mass.in, 15u);
+  EXPECT_EQ(mass.log_sum, 16u);
+  EXPECT_EQ(mass.scale, 0.125f);
+  expect_shape(mass.shape, 6, KeyForm::unrotated);
   EXPECT_EQ(attention.out, 7u);
-  const auto& linear = std::get<LinearResidual>(graph.ops[3]);
+  const auto& linear = std::get<LinearResidual>(graph.ops[4]);
   EXPECT_EQ(linear.in, 8u);
   EXPECT_EQ(linear.w, weight(5));
   EXPECT_EQ(linear.residual, 9u);
   EXPECT_EQ(linear.out, 10u);
-  const auto& ffn = std::get<NormGatedFfn>(graph.ops[4]);
+  const auto& ffn = std::get<NormGatedFfn>(graph.ops[5]);
   EXPECT_EQ(ffn.in, 11u);
   EXPECT_EQ(ffn.norm, weight(6));
   EXPECT_EQ(ffn.gate, weight(7));
@@ -187,7 +193,7 @@ TEST_F(WireTest, EveryOp) {
   EXPECT_EQ(ffn.epsilon, 1e-6f);
   EXPECT_EQ(ffn.activation, Activation::silu);
   EXPECT_EQ(ffn.out, 12u);
-  const auto& logits = std::get<Logits>(graph.ops[5]);
+  const auto& logits = std::get<Logits>(graph.ops[6]);
   EXPECT_EQ(logits.in, 13u);
   EXPECT_EQ(logits.norm, weight(9));
   EXPECT_EQ(logits.head, weight(10));
@@ -229,6 +235,11 @@ TEST_F(WireTest, Step) {
   EXPECT_EQ(step.adjustments[0].penalty, 1.5f);
   EXPECT_EQ(step.adjustments[0].subtract, -2.5f);
   EXPECT_EQ(step.token_masks, (std::vector<uint32_t>{38, 39}));
+  ASSERT_EQ(step.mass_requests.size(), 1u);
+  EXPECT_EQ(step.mass_requests[0].sequence, 40u);
+  EXPECT_EQ(step.mass_requests[0].first_row, 41u);
+  EXPECT_EQ(step.mass_requests[0].rows, 42u);
+  EXPECT_EQ(step.mass_requests[0].first_layer, 43u);
 }
 
 TEST_F(WireTest, StepResultKeepsBits) {
@@ -239,7 +250,9 @@ TEST_F(WireTest, StepResultKeepsBits) {
                                                               .log_sum_exp = nan,
                                                               .weight_sum = 1.25f,
                                                               .full = {nan, -INFINITY}},
-                                                             {}}});
+                                                             {}},
+                                                  .masses = {{1, uint64_t{1} << 60}, {}}});
+  EXPECT_EQ(result.masses, (std::vector<std::vector<uint64_t>>{{1, uint64_t{1} << 60}, {}}));
   ASSERT_EQ(result.logits.size(), 2u);
   ASSERT_EQ(result.logits[0].top.size(), 2u);
   EXPECT_EQ(result.logits[0].top[0].token, 40);
