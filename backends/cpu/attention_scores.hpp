@@ -33,7 +33,7 @@ class AttentionScores {
   uint32_t padded() const { return padded_; }  // head_dim, padded to kLanes
   uint32_t max_queries() const { return Plan::kMaxBlock * group_; }
 
-  // Floats of scratch of an item, kLanes aligned ones.
+  // Scratch of an item, and an item in `memory` of so many floats, without a tile yet.
   size_t item_floats() const;
   Item item(const Plan& plan, RowBlock block, uint32_t kv_head, float* memory) const;
 

@@ -31,7 +31,7 @@ PreparedEvent token_event(TokenReport token, uint64_t tokens) {
 }  // namespace
 
 // The next token and, as long as the tokens are those of the draft, whose KV the same step has
-// computed, those behind it. logits[i] is what follows draft[i - 1].
+// computed, those behind it. logits[i] is what follows draft[i - 1]. Throws what drawing threw.
 void Context::tokens_ready(const Participant& p, std::span<const LogitsResult> logits) {
   if (p.error) std::rethrow_exception(p.error);
   SessionState& session = *p.session;
