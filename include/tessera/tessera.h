@@ -279,6 +279,9 @@ typedef int32_t tsr_kv_type;
 #define TSR_KV_Q8_0 1 /* blocks of 32 with an F16 scale; half of F16 */
 #define TSR_KV_F32 2  /* for the reference mode */
 
+/* Chunks are encoded right behind the anchor; the first one behind it is then exact. */
+#define TSR_CONTEXT_NO_PRIMER UINT64_C(1)
+
 /* One KV budget, one engine thread, many chunks and sessions. */
 typedef struct tsr_context_options {
   uint32_t struct_size;
@@ -296,9 +299,12 @@ typedef struct tsr_context_options {
   uint64_t anchor_length;
   /* Primer: ordinary text, best of the documents' own kind, that stands between anchor and chunk
    * while a chunk is encoded, and of which nothing is kept: it makes chunks behave as if they stood
-   * in the middle of a prompt. Part of each chunk's identity, like the anchor. May be NULL. */
+   * in the middle of a prompt. Part of each chunk's identity, like the anchor. NULL: none with
+   * TSR_CONTEXT_NO_PRIMER; else a neutral text of this library, of about 400 tokens, where a session
+   * and the budget hold four times as many. */
   const char *primer;
   uint64_t primer_length;
+  uint64_t flags;              /* TSR_CONTEXT_NO_PRIMER */
 } tsr_context_options;
 
 TSR_API tsr_status tsr_context_options_init(tsr_context_options *options, uint32_t struct_size);
@@ -388,20 +394,27 @@ TSR_API tsr_status tsr_chunk_get_info(tsr_chunk chunk, tsr_chunk_info *info);
 /* How much of a chunk is recomputed where it stands, against how close the answer comes to that of
  * an ordinary prompt. */
 typedef int32_t tsr_repair;
-#define TSR_REPAIR_DEFAULT 0     /* what this release recommends; now TSR_REPAIR_NONE */
+#define TSR_REPAIR_DEFAULT 0     /* what this release recommends; now TSR_REPAIR_HEAD_SELECT */
 #define TSR_REPAIR_NONE 1        /* chunks are taken as encoded */
 #define TSR_REPAIR_HEAD 2        /* their first tokens are recomputed */
 #define TSR_REPAIR_SELECT 3      /* the tokens the question looks at are recomputed */
 #define TSR_REPAIR_HEAD_SELECT 4 /* both */
 #define TSR_REPAIR_FULL 5        /* all: an ordinary prompt, nothing shared but prefixes */
 
+/* SELECT: every question chooses anew. Without it a chunk is chosen from once, at the first question
+ * behind it, and later turns keep that. */
+#define TSR_SESSION_RESELECT UINT64_C(1)
+
+/* The question is the text behind the session's last chunk, when an answer or evaluation begins.
+ * What SELECT chose is this session's own; heads serve every session that begins the same way. */
 typedef struct tsr_session_options {
   uint32_t struct_size;
   tsr_repair repair;       /* tsr_model_info.repair_modes tells which work */
   uint32_t head_tokens;    /* HEAD: tokens a chunk; 0: 16 */
-  float select_share;      /* SELECT: share of the context, 0 to 1; 0: 0.05 */
+  float select_share;      /* SELECT: share of the chunks' tokens, 0 to 1; 0: 0.05 */
   float select_layers;     /* SELECT: share of the layers, the last ones, that choose; 0: 1/3 */
   uint32_t event_capacity; /* events kept for the reader before the session pauses; 0: 64 */
+  uint64_t flags;          /* TSR_SESSION_RESELECT */
 } tsr_session_options;
 
 TSR_API tsr_status tsr_session_options_init(tsr_session_options *options, uint32_t struct_size);
@@ -574,7 +587,7 @@ typedef struct tsr_report {
   uint32_t struct_size;
   uint32_t reserved;
   uint64_t tokens_exact;       /* reused, the same as if computed here */
-  uint64_t tokens_repaired;    /* of chunks, recomputed in place */
+  uint64_t tokens_repaired;    /* of chunks, recomputed for this answer: heads, selected tokens */
   uint64_t tokens_approximate; /* reused from chunks or from runs behind chunks, as encoded */
   uint64_t tokens_computed;    /* computed for this answer */
   uint64_t tokens_generated;
@@ -582,7 +595,7 @@ typedef struct tsr_report {
   uint64_t bytes_private;
   uint64_t lookup_us;          /* finding chunks and prefix runs, waiting for encodings */
   uint64_t load_us;            /* reading chunks from the disk tier */
-  uint64_t repair_us;
+  uint64_t repair_us;          /* of prompt_us: heads, the pass that chooses, selected tokens */
   uint64_t prompt_us;          /* computing the prompt */
   uint64_t first_token_us;     /* from tsr_session_generate to the first token */
   uint64_t generate_us;        /* from the first token to the last */

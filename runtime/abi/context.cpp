@@ -53,7 +53,13 @@ engine::ContextOptions context_options(const tsr_context_options& o) {
   options.max_session_tokens = o.max_session_tokens;
   options.max_step_tokens = o.max_step_tokens;
   options.anchor = text_argument(o.anchor, o.anchor_length, "options->anchor", true);
+  check_flags(o.flags, TSR_CONTEXT_NO_PRIMER, "options->flags");
+  const bool no_primer = o.flags & TSR_CONTEXT_NO_PRIMER;
+  if (o.primer && no_primer) {
+    invalid("options->primer is a text and options->flags has TSR_CONTEXT_NO_PRIMER; drop one");
+  }
   options.primer = text_argument(o.primer, o.primer_length, "options->primer", true);
+  options.neutral_primer = !o.primer && !no_primer;
   return options;
 }
 

@@ -54,6 +54,21 @@ class Call {
   std::shared_ptr<SessionObject> object_;
 };
 
+engine::Repair repair_of(tsr_repair repair) {
+  switch (repair) {
+    case TSR_REPAIR_NONE:
+      return engine::Repair::none;
+    case TSR_REPAIR_HEAD:
+      return engine::Repair::head;
+    case TSR_REPAIR_SELECT:
+      return engine::Repair::select;
+    case TSR_REPAIR_FULL:
+      return engine::Repair::full;
+    default:
+      return engine::Repair::head_select;
+  }
+}
+
 engine::SessionOptions session_options(const tsr_session_options& o, const model::Model& model) {
   if (o.repair < TSR_REPAIR_DEFAULT || o.repair > TSR_REPAIR_FULL) {
     invalid("options->repair is " + std::to_string(o.repair) + ", must be a TSR_REPAIR value");
@@ -70,11 +85,15 @@ engine::SessionOptions session_options(const tsr_session_options& o, const model
     invalid("options->event_capacity is " + std::to_string(o.event_capacity) + ", at most " +
             std::to_string(kMaxEventCapacity));
   }
+  check_flags(o.flags, TSR_SESSION_RESELECT, "options->flags");
   engine::SessionOptions options;
   if (o.event_capacity) options.event_capacity = o.event_capacity;
+  if (o.head_tokens) options.head_tokens = o.head_tokens;
+  if (o.select_share != 0) options.select_share = o.select_share;
+  if (o.select_layers != 0) options.select_layers = o.select_layers;
+  options.reselect = o.flags & TSR_SESSION_RESELECT;
   const bool shares = model.architecture().sharing_refusal().empty();
-  options.repair =
-      o.repair == TSR_REPAIR_FULL || !shares ? engine::Repair::full : engine::Repair::none;
+  options.repair = shares ? repair_of(o.repair) : engine::Repair::full;
   return options;
 }
 

@@ -42,6 +42,7 @@ uint64_t Context::own_need(const SessionState& session, uint64_t new_tokens) con
     const uint64_t blocks = pool_->blocks_for(tokens);
     need += blocks - std::min<uint64_t>(blocks, segment.span.blocks.size());
   }
+  if (session.task->probe) need += pool_->blocks_for(session.task->probe->budget);
   return need + pool_->blocks_for(behind) + (needs_private_tail(session) ? 1 : 0);
 }
 

@@ -154,6 +154,7 @@ void Context::fail_session(SessionState& session, Status status,
 void Context::end_task(SessionState& session) noexcept {
   const Purpose purpose = session.task->purpose;
   const bool encode = purpose == Purpose::encode;
+  if (session.task->probe) drop_probe(session);
   // What looks at a session's last page later takes it for that of the last token.
   release_unused(session);
   if (!encode && session.task->first_token == Clock::time_point{}) fill_report(session);
@@ -179,7 +180,11 @@ void Context::fill_report(SessionState& session) noexcept {
   Report& report = session.report;
   report.tokens_exact = task.reused_exact;
   report.tokens_approximate = task.reused_approximate;
-  report.tokens_computed = session.ready() - task.reused_exact - task.reused_approximate;
+  report.tokens_repaired = task.repaired;
+  report.tokens_computed =
+      session.ready() - task.reused_exact - task.reused_approximate - task.repaired;
+  report.repair_us = static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::microseconds>(task.repair_time).count());
   report.lookup_us = microseconds(task.begun, begun);
   report.prompt_us = microseconds(begun, ready);
   if (task.first_token != kNever) report.first_token_us = microseconds(task.begun, ready);

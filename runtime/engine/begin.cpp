@@ -67,6 +67,7 @@ void Context::begin(SessionState& session, Task task, uint64_t new_tokens) {
   const bool match = !(task.purpose == Purpose::evaluate && task.all_logits);
   session.task.emplace(std::move(task));
   try {
+    plan_probe(session);
     attach_ready(session);
     walk_prefix(session, match);
     const uint64_t own = own_need(session, new_tokens);

@@ -3,8 +3,19 @@
 #include <chrono>
 
 #include "runtime/engine/context.hpp"
+#include "runtime/engine/neutral_primer.hpp"
 
 namespace tessera::engine {
+
+// The library's own takes at most a quarter of a session and of the budget.
+std::string Context::primer_text(const ContextOptions& options) const {
+  if (!options.primer.empty() || !options.neutral_primer) return options.primer;
+  const std::string neutral(neutral_primer());
+  const uint64_t tokens = model_->tokenizer().encode(neutral, false).size();
+  const uint64_t room =
+      std::min<uint64_t>(max_session_tokens_, pool_->total() * pool_->page_slots());
+  return 4 * tokens <= room ? neutral : std::string();
+}
 
 void Context::make_base(const ContextOptions& options) {
   const model::Fingerprint& model = model_->fingerprint();
@@ -16,8 +27,10 @@ void Context::make_base(const ContextOptions& options) {
     return tokens.empty() ? nullptr : canonicals_.intern(kind, identity, tokens);
   };
   anchor_ = make(kv::CanonicalKind::anchor, options.anchor, true);
-  primer_ = make(kv::CanonicalKind::primer, options.primer, false);
+  primer_ = make(kv::CanonicalKind::primer, primer_text(options), false);
   chunk_base_ = identity;
+  chunks_alone_ = options.chunks_alone;
+  if (chunks_alone_) chunk_base_.high += 1;
   uint64_t tokens = 0;
   uint64_t blocks = 1;
   for (const kv::CanonicalRef& text : {anchor_, primer_}) {
@@ -40,6 +53,7 @@ void Context::make_base(const ContextOptions& options) {
 // What a text of this kind is encoded behind.
 std::vector<kv::CanonicalRef> Context::base_of(kv::CanonicalKind kind) const {
   std::vector<kv::CanonicalRef> base;
+  if (kind == kv::CanonicalKind::chunk && chunks_alone_) return base;
   if (kind != kv::CanonicalKind::anchor && anchor_) base.push_back(anchor_);
   if (kind == kv::CanonicalKind::chunk && primer_) base.push_back(primer_);
   return base;

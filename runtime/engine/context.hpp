@@ -33,6 +33,8 @@ struct ContextOptions {
   uint32_t max_step_tokens = 0;            // 0: by device
   std::string anchor;
   std::string primer;
+  bool neutral_primer = false;  // where `primer` is empty: the library's, if there is room for it
+  bool chunks_alone = false;    // to measure by: chunks are encoded behind nothing
   KeyForm key_form = KeyForm::local;  // tests compare the forms
   std::vector<LayerGroup> groups;     // tests split the layers; empty: as the model says
   std::function<void(const std::string&)> log_error;  // on the engine thread, no lock held
@@ -126,11 +128,13 @@ class Context {
 
  private:
   friend class ContextProbe;
+  struct Participant;
 
   // Everything below runs under lock_, except where said.
 
   // ---- chunks.cpp: encoding of canonical texts
   void make_base(const ContextOptions& options);
+  std::string primer_text(const ContextOptions& options) const;
   std::vector<kv::CanonicalRef> base_of(kv::CanonicalKind kind) const;
   uint64_t encode_need(const kv::CanonicalRef& text, std::vector<const kv::Canonical*>& counted);
   void start_encode(const kv::CanonicalRef& text);
@@ -142,6 +146,8 @@ class Context {
   void append_tokens(SessionState& session, std::span<const int32_t> tokens);
   void look_back(SessionState& session, Task& task);  // without lock_
   void append_canonical(SessionState& session, SegmentKind kind, const kv::CanonicalRef& text);
+  bool exact_as_encoded(const SessionState& session) const;
+  void append_with_head(SessionState& session, const Segment& whole);
 
   // ---- begin.cpp
   struct Held;
@@ -171,6 +177,18 @@ class Context {
   static bool needs_private_tail(const SessionState& session);
   void reopen_last_token(SessionState& session);
 
+  // ---- select.cpp: what a question looks at, computed once more
+  static void plan_probe(SessionState& session);
+  static bool probing(const SessionState& session, uint32_t segment);
+  void request_masses(Step& step, Participant& participant) const;
+  static void take_masses(const Participant& participant, const StepResult& result);
+  void drop_probe(SessionState& session) noexcept;
+  void select(SessionState& session);
+  std::vector<uint32_t> choose_positions(const SessionState& session) const;
+  Segment overlay_of(const SessionState& session, std::span<const uint32_t> positions) const;
+  void put_back_selected(SessionState& session) noexcept;
+  void hide_selected(SessionState& session, std::span<const uint32_t> positions) noexcept;
+
   // ---- scheduler.cpp: the engine thread
   struct Participant {
     SessionRef session;
@@ -180,8 +198,11 @@ class Context {
     uint32_t first_row = 0;
     uint32_t first_request = 0;
     uint32_t request_count = 0;
-    std::vector<int32_t> tokens;  // drawn, as far as the draft agrees
-    std::exception_ptr error;     // of the draw
+    uint32_t mass_request = UINT32_MAX;  // of the step; none
+    uint32_t repair_rows = 0;            // of heads, selected tokens and probes
+    Clock::duration repair_time{};       // their share of the step
+    std::vector<int32_t> tokens;         // drawn, as far as the draft agrees
+    std::exception_ptr error;            // of the draw
   };
   void run();
   void settle_sessions() noexcept;
@@ -250,6 +271,7 @@ class Context {
   kv::PrefixCache prefixes_;
   kv::CanonicalRef anchor_;  // null: none
   kv::CanonicalRef primer_;
+  bool chunks_alone_ = false;
   kv::Identity chunk_base_;           // identity of all that chunks are encoded behind
   uint64_t reserved_ = 0;             // blocks, of all sessions
   std::vector<SessionRef> sessions_;  // of the application

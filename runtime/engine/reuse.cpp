@@ -12,9 +12,14 @@ void Context::attach_ready(SessionState& session) {
     if (segment.computed_here() || segment.attached) continue;
     kv::Canonical& text = *segment.canonical;
     if (text.state != kv::CanonicalState::ready) continue;
-    segment.span.reserve(text.blocks.size());
-    for (uint32_t at = 0, b = 0; at < segment.length; at += page_slots, ++b) {
-      segment.span.append(text.blocks[b], std::min(page_slots, segment.length - at));
+    const uint32_t first = segment.skip / page_slots;
+    const uint32_t end = segment.skip + segment.length;
+    segment.span.reserve(text.blocks.size() - first);
+    for (uint32_t b = first, at = first * page_slots; at < end; at += page_slots, ++b) {
+      segment.span.append(text.blocks[b], std::min(page_slots, end - at));
+    }
+    for (uint32_t slot = 0; slot < segment.skip % page_slots; ++slot) {
+      segment.span.hide(slot, page_slots);
     }
     segment.attached = true;
     if (!segment.pinned) {
@@ -42,8 +47,11 @@ void Context::walk_prefix(SessionState& session, bool match) {
       if (!segment.attached) return;
       stand_on(
           session,
-          edge({session.prefix, kv::PrefixKind::shared, segment.canonical->serial, {}}, nullptr));
+          edge(
+              {session.prefix, kv::PrefixKind::shared, segment.canonical->serial, segment.skip, {}},
+              nullptr));
     } else {
+      if (probing(session, session.prefix_segment)) return;
       const bool closed = !last || segment.kind != SegmentKind::text;
       publish_blocks(session, segment, closed);
       while (match && match_block(session, segment, last)) {
@@ -147,9 +155,9 @@ void Context::reopen_last_token(SessionState& session) {
     tail.kind = SegmentKind::recomputed;
     tail.canonical = last.canonical;
     tail.exact = last.exact;
-    tail.tokens = {last.computed_here() ? last.tokens.back() : last.canonical->tokens.back()};
+    tail.tokens = {last.text().back()};
     tail.length = 1;
-    tail.span.logical_start = last.span.logical_start + static_cast<int32_t>(last.length - 1);
+    tail.span.logical_start = last.span.position(last.span.slots - 1);
     tail.span.frame_start = last.span.frame_start;
     session.segments.reserve(session.segments.size() + 1);
   }
@@ -160,14 +168,13 @@ void Context::reopen_last_token(SessionState& session) {
   Task& task = *session.task;
   uint64_t& reused = last.exact ? task.reused_exact : task.reused_approximate;
   if (reused > 0) --reused;
-  const uint32_t slot = last.length - 1;
-  last.span.masks.back() &= ~(uint64_t{1} << (slot % page_slots));
-  --last.span.slots;
+  const uint32_t slot = last.span.slots - 1;
+  last.span.empty_behind(slot, page_slots);
   if (own_page) return;
 
   session.prefix_open = false;
   stand_on(session, nullptr);
-  last.length = slot;
+  --last.length;
   if (last.computed_here()) last.tokens.pop_back();
   if (slot % page_slots == 0) last.span.shrink(last.span.blocks.size() - 1, slot);
   if (last.length == 0) {

@@ -14,6 +14,18 @@ uint64_t pending_tokens(const SessionState& session) {
   return pending;
 }
 
+// Tokens of a question whose KV will be dropped.
+uint64_t probed(const SessionState& session) {
+  const std::optional<Probe>& probe = session.task->probe;
+  return probe ? session.segments[probe->question].span.slots - probe->kept : 0;
+}
+
+bool all_attached(const SessionState& session) {
+  return std::ranges::all_of(session.segments, [](const Segment& segment) {
+    return segment.computed_here() || segment.attached;
+  });
+}
+
 bool is_out_of_memory(Status status) {
   return status == Status::out_of_host_memory || status == Status::out_of_device_memory;
 }
@@ -85,6 +97,7 @@ void Context::settle(SessionState& session) {
     }
   }
   walk_prefix(session, !(task.purpose == Purpose::evaluate && task.all_logits));
+  if (task.probe && !session.options.chosen.empty() && all_attached(session)) select(session);
   reopen_last_token(session);
 }
 
@@ -226,6 +239,9 @@ Step Context::build(std::vector<Participant>& participants) {
 void Context::add_to(StepBuilder& builder, Participant& p) {
   SessionState& session = *p.session;
   for (const SegmentRows& rows : p.rows) {
+    const Segment& segment = session.segments[rows.segment];
+    const bool repairs = segment.repairs || segment.overlay() || probing(session, rows.segment);
+    p.repair_rows += repairs ? rows.count : 0;
     kv::Span& span = session.segments[rows.segment].span;
     const uint64_t blocks = pool_->blocks_for(uint64_t{span.slots} + rows.count);
     if (blocks > span.blocks.size()) span.reserve(blocks - span.blocks.size());
@@ -239,12 +255,19 @@ void Context::add_to(StepBuilder& builder, Participant& p) {
   Task& task = *session.task;
   if (task.prompt_begun == Clock::time_point{}) task.prompt_begun = Clock::now();
   const bool complete = pending_tokens(session) + p.draft.size() == p.row_count;
-  if (task.purpose == Purpose::generate && complete) {
+  if (task.probe) {
+    request_masses(step, p);
+  } else if (task.purpose == Purpose::generate && complete) {
     request_samples(step, p);
   } else if (task.purpose == Purpose::evaluate) {
     uint32_t row = p.first_row;
     for (const SegmentRows& rows : p.rows) {
-      const kv::Span& span = session.segments[rows.segment].span;
+      const Segment& segment = session.segments[rows.segment];
+      const kv::Span& span = segment.span;
+      if (segment.overlay()) {
+        row += rows.count;
+        continue;
+      }
       uint64_t token = static_cast<uint64_t>(span.logical_start) + span.slots;
       for (const uint32_t end = row + rows.count; row < end; ++row, ++token) {
         if (token < task.first_logits) continue;
@@ -311,7 +334,9 @@ void Context::compute(std::unique_lock<std::mutex>& guard, const Step& step,
   for (Participant& p : participants) {
     draw(p, std::span(result.logits).subspan(p.first_request, p.request_count));
   }
-  pace().note(step.rows(), Clock::now() - begun);
+  const Clock::duration taken = Clock::now() - begun;
+  for (Participant& p : participants) p.repair_time = taken * p.repair_rows / step.rows();
+  pace().note(step.rows(), taken);
 }
 
 // An answer's next token and those behind it, as long as they are the draft's.
@@ -340,15 +365,19 @@ void Context::apply(std::vector<Participant>& participants, StepResult& result) 
 
 void Context::apply_to(Participant& p, StepResult& result) {
   SessionState& session = *p.session;
+  Task& task = *session.task;
+  take_masses(p, result);
   for (const SegmentRows& rows : p.rows) {
     Segment& segment = session.segments[rows.segment];
     const auto known = rows.count - static_cast<uint32_t>(rows.draft.size());
     segment.span.extend(known, pool_->page_slots());
     (segment.exact ? session.ready_exact : session.ready_approximate) += known;
+    if (segment.repairs || segment.overlay()) task.repaired += known;
   }
   counts_.computed_tokens += p.row_count;
-  Task& task = *session.task;
+  task.repair_time += p.repair_time;
   walk_prefix(session, false);
+  if (task.probe && pending_tokens(session) == 0) select(session);
   const std::span<LogitsResult> logits =
       std::span(result.logits).subspan(p.first_request, p.request_count);
   const bool complete = pending_tokens(session) == 0;
@@ -375,7 +404,7 @@ void Context::apply_to(Participant& p, StepResult& result) {
       if (!task.decoding) {  // replaces what nobody has read yet
         PreparedEvent event(1);
         event.front().kind = EventKind::progress;
-        event.front().processed = session.ready();
+        event.front().processed = session.ready() - probed(session);
         event.front().total = task.prompt_tokens;
         emit(session, std::move(event));
       }

@@ -22,12 +22,23 @@ namespace tessera::engine {
 
 using Clock = std::chrono::steady_clock;
 
-// What of tsr_repair this release does.
-enum class Repair : uint8_t { none, full };
+// tsr_repair
+enum class Repair : uint8_t { none, head, select, head_select, full };
 
 struct SessionOptions {
   Repair repair = Repair::none;
+  uint32_t head_tokens = 16;       // of each chunk
+  float select_share = 0.05f;      // of the chunks' tokens
+  float select_layers = 1.0f / 3;  // share of the layers, the last ones, that choose
+  bool reselect = false;           // each question chooses anew
+  std::vector<uint32_t> chosen;    // to measure by: these positions instead of what a question
+                                   // looks at
   uint32_t event_capacity = 64;
+
+  bool repairs_heads() const {
+    return (repair == Repair::head || repair == Repair::head_select) && head_tokens > 0;
+  }
+  bool selects() const { return repair == Repair::select || repair == Repair::head_select; }
 };
 
 struct GenerateOptions {
@@ -60,6 +71,14 @@ struct Report {
 
 enum class Purpose : uint8_t { generate, evaluate, encode };
 
+// The pass that finds out what a question looks at. Its KV is dropped.
+struct Probe {
+  uint32_t question = 0;                      // segment: the text behind the last chunk
+  uint32_t kept = 0;                          // tokens of it that had KV before
+  uint32_t budget = 0;                        // tokens to select at most
+  std::vector<std::vector<uint64_t>> masses;  // [segment before the question][slot of its span]
+};
+
 // What the session is doing now.
 struct Task {
   explicit Task(Purpose what) : purpose(what), last_event(1) {
@@ -79,6 +98,9 @@ struct Task {
   uint64_t prompt_tokens = 0;  // in the session when the task began
   uint64_t reused_exact = 0;   // of those, ready without computing, by provenance
   uint64_t reused_approximate = 0;
+  uint64_t repaired = 0;       // computed by now: heads and selected tokens
+  std::optional<Probe> probe;  // none: nothing to select, or selected
+  Clock::duration repair_time{};
   bool decoding = false;      // the prompt is done
   bool all_logits = false;    // evaluate: of all that was added, not of the last token only
   uint64_t first_logits = 0;  // evaluate: the first token whose logits are wanted

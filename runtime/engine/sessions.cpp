@@ -93,6 +93,8 @@ void Context::append_tokens(SessionState& session, std::span<const int32_t> toke
   session.tokens += tokens.size();
 }
 
+// A canonical text taken as encoded; of a chunk that is repaired, the head first and the rest as
+// encoded. If it throws, nothing changed.
 void Context::append_canonical(SessionState& session, SegmentKind kind,
                                const kv::CanonicalRef& text) {
   const std::vector<Segment>& before = session.segments;
@@ -100,20 +102,52 @@ void Context::append_canonical(SessionState& session, SegmentKind kind,
   segment.kind = kind;
   segment.canonical = text;
   segment.length = text->size();
-  const bool exact_before = before.empty() || before.back().exact;
-  if (kind == SegmentKind::shared) {
-    // A chunk is exact where it stands behind just what it was encoded behind.
-    const bool at_base =
-        anchor_ ? before.size() == 1 && before[0].kind == SegmentKind::anchor : before.empty();
-    segment.exact = at_base && !primer_;
-  } else {
-    segment.exact = exact_before;
-  }
-  if (kind == SegmentKind::recomputed) segment.tokens = text->tokens;
+  segment.exact = before.empty() || before.back().exact;
   segment.span.logical_start = static_cast<int32_t>(session.tokens);
   segment.span.frame_start = segment.span.logical_start;
+  if (kind == SegmentKind::recomputed) segment.tokens = text->tokens;
+  if (kind == SegmentKind::shared) {
+    segment.exact = exact_as_encoded(session);
+    if (!segment.exact && session.options.repairs_heads()) {
+      append_with_head(session, segment);
+      return;
+    }
+  }
   session.segments.push_back(std::move(segment));
   session.tokens += text->size();
+}
+
+// Whether a chunk that is added now would stand behind just what it was encoded behind.
+bool Context::exact_as_encoded(const SessionState& session) const {
+  const std::vector<Segment>& before = session.segments;
+  if (chunks_alone_ || !anchor_) return before.empty() && (chunks_alone_ || !primer_);
+  return before.size() == 1 && before[0].kind == SegmentKind::anchor && !primer_ &&
+         before[0].length == anchor_->size();
+}
+
+// The chunk's first tokens are computed here; the rest keeps its place in the chunk's pages, less
+// those that hold nothing but the head.
+void Context::append_with_head(SessionState& session, const Segment& whole) {
+  const uint32_t page_slots = pool_->page_slots();
+  const uint32_t size = whole.length;
+  Segment head;
+  head.kind = SegmentKind::recomputed;
+  head.canonical = whole.canonical;
+  head.length = std::min(session.options.head_tokens, size);
+  head.tokens.assign(whole.canonical->tokens.begin(),
+                     whole.canonical->tokens.begin() + head.length);
+  head.exact = session.segments.empty() || session.segments.back().exact;
+  head.repairs = true;
+  head.span.logical_start = whole.span.logical_start;
+  head.span.frame_start = whole.span.frame_start;
+  Segment rest = whole;
+  rest.skip = head.length;
+  rest.length = size - head.length;
+  rest.span.logical_start += static_cast<int32_t>(rest.skip / page_slots * page_slots);
+  session.segments.reserve(session.segments.size() + 2);
+  session.segments.push_back(std::move(head));
+  if (rest.length > 0) session.segments.push_back(std::move(rest));
+  session.tokens += size;
 }
 
 void Context::add_anchor(SessionState& session) {
@@ -194,6 +228,7 @@ uint64_t Context::evaluate_size(SessionState& session, bool all) {
   uint64_t rows = 0;
   const uint64_t first = first_logits(session, all);
   for (const Segment& segment : session.segments) {
+    if (segment.overlay()) continue;
     if (segment.computed_here()) {
       const uint64_t end = static_cast<uint64_t>(segment.span.logical_start) + segment.length;
       rows += std::min<uint64_t>(segment.pending(), end - std::min(end, first));
@@ -265,9 +300,8 @@ std::vector<int32_t> Context::tokens(SessionState& session) {
   std::vector<int32_t> all;
   all.reserve(session.tokens);
   for (const Segment& segment : session.segments) {
-    const std::vector<int32_t>& tokens =
-        segment.computed_here() ? segment.tokens : segment.canonical->tokens;
-    all.insert(all.end(), tokens.begin(), tokens.begin() + segment.length);
+    const std::span<const int32_t> text = segment.text();
+    all.insert(all.end(), text.begin(), text.end());
   }
   return all;
 }

@@ -7,9 +7,9 @@ StepBuilder::StepBuilder(uint32_t page_slots, uint32_t layer_groups) : page_slot
 }
 
 StepBuilder::Mark StepBuilder::mark() const noexcept {
-  return {step_.tokens.size(),     step_.sequences.size(),      step_.spans.size(),
-          step_.masks.size(),      step_.slot_positions.size(), step_.logits.size(),
-          step_.adjustments.size()};
+  return {step_.tokens.size(),      step_.sequences.size(),      step_.spans.size(),
+          step_.masks.size(),       step_.slot_positions.size(), step_.logits.size(),
+          step_.adjustments.size(), step_.mass_requests.size()};
 }
 
 void StepBuilder::rewind(const Mark& mark) noexcept {
@@ -26,6 +26,7 @@ void StepBuilder::rewind(const Mark& mark) noexcept {
   step_.slot_positions.resize(mark.slot_positions);
   step_.logits.resize(mark.logits);
   step_.adjustments.resize(mark.adjustments);
+  step_.mass_requests.resize(mark.masses);
 }
 
 // Lays out the span with `extra` tokens more than are ready; returns its first page-table entry.
@@ -39,7 +40,7 @@ uint32_t StepBuilder::add_span(const kv::Span& span, uint32_t extra) {
   if (!span.positions.empty()) {
     entry.first_position = static_cast<uint32_t>(step_.slot_positions.size());
     step_.slot_positions.insert(step_.slot_positions.end(), span.positions.begin(),
-                                span.positions.end());
+                                span.positions.begin() + entry.slots);
   }
   step_.spans.push_back(entry);
   const uint32_t blocks = (entry.slots + page_slots_ - 1) / page_slots_;
@@ -72,7 +73,7 @@ uint32_t StepBuilder::add_sequence(std::span<const Segment> segments,
     ++entry.span_count;
     for (uint32_t i = 0; i < count; ++i) {
       const uint32_t slot = segment.span.slots + i;
-      const int32_t position = segment.span.logical_start + static_cast<int32_t>(slot);
+      const int32_t position = segment.span.position(slot);
       step_.tokens.push_back(slot < segment.length ? segment.tokens[slot]
                                                    : own.draft[slot - segment.length]);
       step_.positions.push_back(position);

@@ -22,7 +22,7 @@ class StepBuilder {
 
   // Sizes of the step's lists at some time.
   struct Mark {
-    size_t rows, sequences, spans, entries, slot_positions, logits, adjustments;
+    size_t rows, sequences, spans, entries, slot_positions, logits, adjustments, masses;
   };
   Mark mark() const noexcept;
   // Takes back all that was added since, what a call that threw left half done included.

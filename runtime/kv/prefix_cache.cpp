@@ -9,14 +9,14 @@ namespace {
 
 uint64_t hash_of(const PrefixKey& key) {
   const uint64_t parent = key.parent ? key.parent->serial : 0;
-  const uint64_t seed =
-      parent * 0x9E3779B97F4A7C15u + static_cast<uint64_t>(key.kind) + (key.canonical << 3);
+  const uint64_t seed = parent * 0x9E3779B97F4A7C15u + static_cast<uint64_t>(key.kind) +
+                        (key.canonical << 3) + (uint64_t{key.hidden} << 40);
   return XXH3_64bits_withSeed(key.tokens.data(), key.tokens.size_bytes(), seed);
 }
 
 bool matches(const PrefixNode& node, const PrefixKey& key) {
   return node.parent == key.parent && node.kind == key.kind && node.canonical == key.canonical &&
-         std::ranges::equal(node.tokens, key.tokens);
+         node.hidden == key.hidden && std::ranges::equal(node.tokens, key.tokens);
 }
 
 }  // namespace
@@ -38,6 +38,7 @@ PrefixNode* PrefixCache::insert(const PrefixKey& key, BlockRef block, uint64_t n
   node.parent = key.parent;
   node.kind = key.kind;
   node.canonical = key.canonical;
+  node.hidden = key.hidden;
   node.tokens.assign(key.tokens.begin(), key.tokens.end());
   node.block = std::move(block);
   node.last_use = now;

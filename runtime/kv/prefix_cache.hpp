@@ -25,6 +25,7 @@ struct PrefixNode {
   PrefixNode* parent = nullptr;  // null: the root
   PrefixKind kind = PrefixKind::text;
   uint64_t canonical = 0;
+  uint32_t hidden = 0;
   std::vector<int32_t> tokens;
   BlockRef block;        // null for shared
   uint32_t holders = 0;  // children, and sessions whose context has come just this far
@@ -38,6 +39,7 @@ struct PrefixKey {
   PrefixNode* parent = nullptr;  // the node before it; null: the root
   PrefixKind kind = PrefixKind::text;
   uint64_t canonical = 0;           // shared: serial of the canonical text
+  uint32_t hidden = 0;              // shared: its first tokens, which were computed in place
   std::span<const int32_t> tokens;  // others: the tokens in the block; fewer than P only where the
                                     // piece of context ends
 };

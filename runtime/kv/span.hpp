@@ -18,11 +18,28 @@ struct Span {
   int32_t frame_start = 0;
   std::vector<int32_t> positions;
 
+  int32_t position(uint32_t slot) const {
+    return positions.empty() ? logical_start + static_cast<int32_t>(slot) : positions[slot];
+  }
   // Makes slots [slots, slots + count) valid; their blocks are there already.
   void extend(uint32_t count, uint32_t page_slots) noexcept {
     for (uint32_t i = 0; i < count; ++i, ++slots) {
       masks[slots / page_slots] |= uint64_t{1} << (slots % page_slots);
     }
+  }
+  bool valid(uint32_t slot, uint32_t page_slots) const {
+    return masks[slot / page_slots] >> (slot % page_slots) & 1;
+  }
+  void hide(uint32_t slot, uint32_t page_slots) noexcept {
+    masks[slot / page_slots] &= ~(uint64_t{1} << (slot % page_slots));
+  }
+  void show(uint32_t slot, uint32_t page_slots) noexcept {
+    masks[slot / page_slots] |= uint64_t{1} << (slot % page_slots);
+  }
+  // Takes back the slots behind the first `left`; their blocks stay. Of slots that were filled in
+  // order.
+  void empty_behind(uint32_t left, uint32_t page_slots) noexcept {
+    while (slots > left) hide(--slots, page_slots);
   }
   // Room for `count` more blocks, so that taking them in cannot fail.
   void reserve(size_t count) {

@@ -1,7 +1,8 @@
 // The llama family: RMS norm, rotary attention with grouped KV heads, gated SiLU feed-forward.
-// Five fused ops a layer:
+// Five fused ops a layer, and one that runs only where a step asks for it:
 //   q      = norm + qkv, K rotated, K and V stored
 //   a      = attention over the spans of the row's sequence
+//   (how much rows attend to each slot)
 //   x      = x + a Wo
 //   h      = norm + silu(gate) * up
 //   x      = x + h Wdown
@@ -94,6 +95,7 @@ Graph Llama::build_graph(const GraphOptions& options) const {
   const Value x = g.add_value(h_.width);
   const Value q = g.add_value(h_.heads * h_.head_dim);
   const Value a = g.add_value(h_.heads * h_.head_dim);
+  const Value log_sum = g.add_value(h_.heads);
   const Value ffn = g.add_value(h_.ffn_width);
   const float scale = 1.0f / std::sqrt(static_cast<float>(h_.head_dim));
 
@@ -103,7 +105,8 @@ Graph Llama::build_graph(const GraphOptions& options) const {
     const AttentionShape shape{l, h_.heads, h_.kv_heads, h_.head_dim, 0, options.key_form};
     g.ops.push_back(NormQkv{x, w.attn_norm.get(), w.wq.get(), w.wk.get(), w.wv.get(),
                             h_.norm_epsilon, shape, q});
-    g.ops.push_back(SpanAttention{q, scale, shape, a});
+    g.ops.push_back(SpanAttention{q, scale, shape, a, log_sum});
+    g.ops.push_back(AttentionMass{q, log_sum, scale, shape});
     g.ops.push_back(LinearResidual{a, w.wo.get(), x, x});
     g.ops.push_back(NormGatedFfn{x, w.ffn_norm.get(), w.gate.get(), w.up.get(), h_.norm_epsilon,
                                  Activation::silu, ffn});

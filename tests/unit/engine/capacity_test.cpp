@@ -28,6 +28,7 @@ TEST_P(Capacity, ABudgetMustHoldAnchorPrimerAndAPage) {
   const std::string anchor = digits(17, 1), primer = digits(8, 2);
   for (const uint64_t pages : {4u, 5u}) {
     tsr::ContextOptions options = small(pages);
+    options.flags = 0;
     options.set_anchor(anchor);
     options.set_primer(primer);
     std::string message;

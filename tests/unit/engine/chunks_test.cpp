@@ -16,17 +16,15 @@ class Chunks : public EngineTest {
   tsr::Context anchored(const std::string& primer = "", uint64_t pages = 512) {
     tsr::ContextOptions options = small(pages);
     options.set_anchor(kAnchor);
-    if (!primer.empty()) options.set_primer(primer);
+    if (!primer.empty()) {
+      options.flags = 0;
+      options.set_primer(primer);
+    }
     return context(options);
   }
   static uint64_t anchor_tokens(tsr::Session& session) {
     session.add_anchor();
     return session.info().tokens;
-  }
-  static tsr::SessionOptions full() {
-    tsr::SessionOptions options;
-    options.repair = TSR_REPAIR_FULL;
-    return options;
   }
   static tsr::ChunkOptions lazy() {
     tsr::ChunkOptions options;
@@ -50,7 +48,7 @@ TEST_P(Chunks, BehindTheAnchorAChunkIsExact) {
   const tsr::Context context = anchored();
   for (const uint64_t length : {1u, 7u, 8u, 9u, 40u}) {
     const tsr::Chunk chunk(context, digits(length, 1));
-    EXPECT_EQ(ask(context, chunk), ask(context, chunk, full())) << length;
+    EXPECT_EQ(ask(context, chunk), ask(context, chunk, repair(TSR_REPAIR_FULL))) << length;
     tsr::Session session(context);
     const uint64_t anchor = anchor_tokens(session);
     session.add_chunk(chunk);
@@ -65,7 +63,7 @@ TEST_P(Chunks, OtherPlacesAreApproximate) {
   const tsr::Context context = anchored();
   const tsr::Chunk a(context, digits(20, 1)), b(context, digits(20, 2));
   const auto report = [&](bool with_anchor, const std::string& text) {
-    tsr::Session session(context);
+    tsr::Session session(context, repair(TSR_REPAIR_NONE));
     if (with_anchor) session.add_anchor();
     if (!text.empty()) session.add_text(text);
     session.add_chunk(b);
@@ -76,7 +74,7 @@ TEST_P(Chunks, OtherPlacesAreApproximate) {
   EXPECT_EQ(report(true, "").tokens_approximate, 0u);
   EXPECT_EQ(report(true, "x").tokens_approximate, 20u);
   EXPECT_EQ(report(false, "").tokens_approximate, 20u) << "the anchor is missing in front of it";
-  tsr::Session shared(context), whole(context, full());
+  tsr::Session shared(context, repair(TSR_REPAIR_NONE)), whole(context, repair(TSR_REPAIR_FULL));
   for (tsr::Session* session : {&shared, &whole}) {
     session->add_anchor();
     session->add_chunk(a);
@@ -103,11 +101,12 @@ TEST_P(Chunks, KeysTurnWithTheirPlace) {
   tsr::ContextOptions options = small();
   options.kv_type = TSR_KV_F32;
   options.set_anchor(kAnchor);
+  options.flags = 0;
   options.set_primer("primer");
   const tsr::Context context(model, options);
   const tsr::Chunk a(context, digits(20, 1)), b(context, digits(13, 2));
   for (const uint64_t front : {0u, 1u, 8u, 300u}) {
-    tsr::Session shared(context), whole(context, full());
+    tsr::Session shared(context, repair(TSR_REPAIR_NONE)), whole(context, repair(TSR_REPAIR_FULL));
     for (tsr::Session* session : {&shared, &whole}) {
       session->add_anchor();
       session->add_text(digits(front, 3));
@@ -123,7 +122,7 @@ TEST_P(Chunks, KeysTurnWithTheirPlace) {
 TEST_P(Chunks, WithoutAnchorAChunkIsExactAtTheBeginning) {
   const tsr::Context context = this->context();
   const tsr::Chunk chunk(context, digits(20, 1));
-  tsr::Session session(context), whole(context, full());
+  tsr::Session session(context), whole(context, repair(TSR_REPAIR_FULL));
   for (tsr::Session* s : {&session, &whole}) {
     s->add_chunk(chunk);
     s->add_text("?");
@@ -136,12 +135,13 @@ TEST_P(Chunks, AfterAPrimerEveryPlaceIsApproximate) {
   const std::string primer = "plain words of the usual kind";
   const tsr::Context context = anchored(primer), unprimed = anchored();
   const tsr::Chunk chunk(context, digits(20, 1)), other(unprimed, digits(20, 1));
-  const std::vector<float> logits = ask(context, chunk);
-  EXPECT_GT(largest_difference(logits, ask(context, chunk, full())), 1e-4f);
-  EXPECT_EQ(ask(context, chunk, full()), ask(unprimed, other, full()));
+  const std::vector<float> logits = ask(context, chunk, repair(TSR_REPAIR_NONE));
+  EXPECT_GT(largest_difference(logits, ask(context, chunk, repair(TSR_REPAIR_FULL))), 1e-4f);
+  EXPECT_EQ(ask(context, chunk, repair(TSR_REPAIR_FULL)),
+            ask(unprimed, other, repair(TSR_REPAIR_FULL)));
   EXPECT_NE(std::make_pair(chunk.info().identity[0], chunk.info().identity[1]),
             std::make_pair(other.info().identity[0], other.info().identity[1]));
-  tsr::Session session(context);
+  tsr::Session session(context, repair(TSR_REPAIR_NONE));
   const uint64_t anchor = anchor_tokens(session);
   session.add_chunk(chunk);
   session.add_text("?");
@@ -234,7 +234,7 @@ TEST_P(Chunks, SharedAtTwoPlacesAtOnce) {
 TEST_P(Chunks, TheSameChunkTwiceInOneSession) {
   const tsr::Context context = anchored();
   const tsr::Chunk chunk(context, digits(12, 1));
-  tsr::Session session(context);
+  tsr::Session session(context, repair(TSR_REPAIR_NONE));
   const uint64_t anchor = anchor_tokens(session);
   session.add_chunk(chunk);
   session.add_chunk(chunk);
@@ -258,7 +258,7 @@ TEST_P(Chunks, AChunkMayComeLast) {
       const tsr::Chunk chunk(context, digits(length, ready ? 1 : 2), lazy());
       if (ready) chunk.wait();
       const auto before = probe.bytes_of(chunk.get());
-      tsr::Session whole(context, full()), session(context);
+      tsr::Session whole(context, repair(TSR_REPAIR_FULL)), session(context);
       for (tsr::Session* s : {&whole, &session}) {
         s->add_anchor();
         s->add_chunk(chunk);
@@ -292,7 +292,7 @@ TEST_P(Chunks, AChunkMayComeLastBehindText) {
     const tsr::Context context = anchored();
     const tsr::Chunk chunk(context, digits(60, 1), lazy());
     if (ready) chunk.wait();
-    tsr::Session session(context), without(context);
+    tsr::Session session(context, repair(TSR_REPAIR_NONE)), without(context);
     const uint64_t anchor = anchor_tokens(session);
     session.add_text(digits(5, 2));
     session.add_chunk(chunk);
@@ -306,7 +306,7 @@ TEST_P(Chunks, AChunkMayComeLastBehindText) {
     if (first.empty()) first = logits;
     EXPECT_EQ(logits, first);
     // A second turn that ends with the chunk: the answer's last token is still to be computed too.
-    tsr::Session turns(context);
+    tsr::Session turns(context, repair(TSR_REPAIR_NONE));
     turns.add_text(digits(3, 3));
     generate(turns, greedy(4));
     turns.add_chunk(chunk);

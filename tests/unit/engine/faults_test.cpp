@@ -231,6 +231,7 @@ TEST_P(Faults, AFailedStepOfTheAnchor) {
   const tsr::Model model = load_model("remote");
   tsr::ContextOptions options = small(64);
   options.set_anchor("<|im_start|>anchor");
+  options.flags = 0;
   options.set_primer("primer");
   const tsr::Context context(model, options);
   tsr::ChunkOptions lazy;

@@ -24,7 +24,11 @@ tsr::Model load_model(const std::string& device, const std::string& path = model
 // Text of `count` tokens, whatever stands around it: digits are tokens of their own.
 std::string digits(uint64_t count, uint64_t seed);
 
-// Options of a small context: pages of 8 tokens, `pages` of them, steps of 16 tokens, one thread.
+// Sessions that repair chunks like this.
+tsr::SessionOptions repair(tsr_repair mode);
+
+// Options of a small context: pages of 8 tokens, `pages` of them, steps of 16 tokens, one thread,
+// no primer.
 tsr::ContextOptions small(uint64_t pages = 512);
 
 // Greedy, just so many tokens, whether the model ends its turn or not.

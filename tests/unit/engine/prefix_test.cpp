@@ -7,11 +7,6 @@ namespace {
 
 class PrefixRuns : public EngineTest {
  protected:
-  static tsr::SessionOptions full() {
-    tsr::SessionOptions options;
-    options.repair = TSR_REPAIR_FULL;
-    return options;
-  }
 };
 TESSERA_ON_EACH_DEVICE(PrefixRuns);
 
@@ -113,23 +108,23 @@ TEST_P(PrefixRuns, ProvenanceIsPartOfTheRun) {
     const std::vector<float> logits = session.evaluate();
     return std::make_pair(logits, session.report());
   };
-  const auto [shared, shared_report] = run(context, a, b, {});
+  const auto [shared, shared_report] = run(context, a, b, repair(TSR_REPAIR_NONE));
   EXPECT_EQ(shared_report.tokens_approximate, 20u) << "the first chunk is exact";
   EXPECT_EQ(shared_report.tokens_computed, 24u);
 
   // FULL never takes text from behind approximate content ...
-  const auto [whole, whole_report] = run(context, a, b, full());
+  const auto [whole, whole_report] = run(context, a, b, repair(TSR_REPAIR_FULL));
   EXPECT_EQ(whole_report.tokens_exact, 0u);
   EXPECT_EQ(whole_report.tokens_approximate, 0u);
   EXPECT_EQ(whole_report.tokens_computed, 64u);
   EXPECT_NE(whole, shared);
   // ... nor the other way about.
-  const auto [again, again_report] = run(context, a, b, {});
+  const auto [again, again_report] = run(context, a, b, repair(TSR_REPAIR_NONE));
   EXPECT_EQ(again, shared);
   EXPECT_EQ(again_report.tokens_exact, 20u);
   EXPECT_EQ(again_report.tokens_approximate, 20u + 16) << "its own run, reported approximate";
   EXPECT_EQ(again_report.tokens_computed, 8u);
-  const auto [whole_again, whole_again_report] = run(context, a, b, full());
+  const auto [whole_again, whole_again_report] = run(context, a, b, repair(TSR_REPAIR_FULL));
   EXPECT_EQ(whole_again, whole);
   EXPECT_EQ(whole_again_report.tokens_exact, 20u + 20 + 16);
 
@@ -139,7 +134,7 @@ TEST_P(PrefixRuns, ProvenanceIsPartOfTheRun) {
   // The FULL prompt is the ordinary one, on a context of its own as well.
   tsr::Context fresh = this->context();
   const tsr::Chunk fresh_a(fresh, digits(20, 1)), fresh_b(fresh, digits(20, 2));
-  EXPECT_EQ(run(fresh, fresh_a, fresh_b, full()).first, whole);
+  EXPECT_EQ(run(fresh, fresh_a, fresh_b, repair(TSR_REPAIR_FULL)).first, whole);
 }
 
 // The text of a chunk as plain text is not the chunk: its keys stand in another frame.
@@ -147,7 +142,7 @@ TEST_P(PrefixRuns, TextAndChunkOfTheSameTokensAreDistinct) {
   const tsr::Context context = this->context();
   const std::string front = digits(16, 3), text = digits(16, 4);
   const tsr::Chunk chunk(context, text);
-  tsr::Session plain(context), whole(context, full()), plain_again(context);
+  tsr::Session plain(context), whole(context, repair(TSR_REPAIR_FULL)), plain_again(context);
   for (tsr::Session* session : {&plain, &whole, &plain_again}) {
     session->add_text(front);
     if (session == &whole) {

@@ -38,23 +38,55 @@ uint64_t ContextProbe::pages_of_sessions() {
   return blocks.size();
 }
 
+// Just the slots of selected tokens are hidden as such.
+std::string ContextProbe::check_selected(const SessionState& session) {
+  std::map<int32_t, int> hidden;
+  for (const Segment& s : session.segments) {
+    for (const int32_t position : s.span.positions) {
+      if (s.overlay() && ++hidden[position] > 1) return "a token was selected twice";
+    }
+  }
+  const uint32_t page_slots = context_.pool_->page_slots();
+  size_t found = 0;
+  for (const Segment& s : session.segments) {
+    if (s.kind != SegmentKind::shared || !s.attached) continue;
+    uint32_t replaced = 0;
+    for (uint32_t slot = s.skip % page_slots; slot < s.span.slots; ++slot) {
+      const bool selected = hidden.contains(s.span.position(slot));
+      if (s.span.valid(slot, page_slots) == selected)
+        return "a selected slot is seen, or another not";
+      replaced += selected;
+    }
+    if (replaced != s.replaced) return "a chunk's count of replaced tokens is wrong";
+    found += replaced;
+  }
+  if (found != hidden.size()) return "a selected token is no chunk's";
+  return {};
+}
+
 std::string ContextProbe::check_session(const SessionState& session) {
   const uint32_t page_slots = context_.pool_->page_slots();
   uint64_t tokens = 0, exact = 0, approximate = 0;
   std::set<const kv::Block*> blocks;
   for (const Segment& s : session.segments) {
-    tokens += s.length;
-    (s.exact ? exact : approximate) += s.span.slots;
-    if (s.span.slots > s.length) return "a span is longer than its segment";
+    if (!s.overlay()) tokens += s.length;
+    (s.exact ? exact : approximate) += s.ready();
+    const uint32_t hidden = s.skip % page_slots + s.replaced;  // where it is attached
+    if (s.ready() > s.length) return "more of a segment is ready than it has";
     if (s.computed_here() && s.tokens.size() != s.length) return "tokens and length differ";
     if (s.span.masks.size() != s.span.blocks.size()) return "masks and blocks differ";
     if (s.span.blocks.size() * page_slots < s.span.slots) return "a span lacks blocks";
-    if (s.attached && (!s.pinned || s.span.slots != s.length)) return "half attached";
+    if (s.attached && (!s.pinned || s.span.slots != s.length + s.skip % page_slots)) {
+      return "half attached";
+    }
+    if (s.overlay() && s.span.positions.size() != s.length) return "positions and length differ";
     uint64_t valid = 0;
     for (const uint64_t mask : s.span.masks) valid += static_cast<uint64_t>(std::popcount(mask));
-    if (valid != s.span.slots) return "the masks do not show just the slots that are ready";
+    if (valid + (s.attached ? hidden : 0) != s.span.slots)
+      return "the masks do not show just the slots that are ready";
     for (const kv::BlockRef& block : s.span.blocks) blocks.insert(block.get());
   }
+  if (std::string wrong = check_selected(session); !wrong.empty()) return wrong;
   if (tokens != session.tokens) return "the session's tokens are not its segments'";
   if (exact != session.ready_exact || approximate != session.ready_approximate) {
     return "the ready counts are not the spans'";

@@ -31,6 +31,7 @@ class ContextProbe {
 
  private:
   std::string check_session(const SessionState& session);
+  std::string check_selected(const SessionState& session);
 
   Context& context_;
 };

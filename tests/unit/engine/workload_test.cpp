@@ -64,7 +64,10 @@ class Workload {
 
   void create(Pair& pair) {
     tsr::SessionOptions options;
-    if (random_.one_in(4)) options.repair = TSR_REPAIR_FULL;
+    options.repair = static_cast<tsr_repair>(random_.below(TSR_REPAIR_FULL + 1));
+    options.head_tokens = static_cast<uint32_t>(random_.below(20));
+    options.select_share = static_cast<float>(random_.below(5)) / 10;
+    if (random_.one_in(4)) options.flags = TSR_SESSION_RESELECT;
     if (random_.one_in(3)) options.event_capacity = 1;
     pair.tight.emplace(small_, options);
     options.event_capacity = 0;

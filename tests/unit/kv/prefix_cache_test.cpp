@@ -10,7 +10,7 @@ namespace {
 using Tokens = std::vector<int32_t>;
 
 PrefixKey text_key(PrefixNode* parent, const Tokens& tokens, PrefixKind kind = PrefixKind::text) {
-  return {parent, kind, 0, tokens};
+  return {parent, kind, 0, 0, tokens};
 }
 
 PrefixKey shared_key(PrefixNode* parent, uint64_t canonical) {
