@@ -40,7 +40,7 @@ TEST(LoadModel, TiedAndUntied) {
     EXPECT_EQ(model.hyperparameters().vocabulary, 320u);
 
     const Graph graph = model.architecture().build_graph({});
-    EXPECT_EQ(graph.ops.size(), 2u + 5 * 2);
+    EXPECT_EQ(graph.ops.size(), 2u + 6 * 2);
     EXPECT_EQ(graph.vocabulary, 320u);
     const auto& embed = std::get<Embed>(graph.ops.front());
     const auto& logits = std::get<Logits>(graph.ops.back());
