@@ -40,6 +40,7 @@ Model::Model(const std::string& path, const LoadOptions& options) {
   chat_template_ =
       std::make_unique<text::ChatTemplate>(text::ChatTemplate::recognise(jinja, *tokenizer_));
   hyperparameters_ = read_hyperparameters(reader, static_cast<uint32_t>(tokenizer_->size()));
+  math_ = options.math;
   backend_ = open_device(options.device, BackendOptions{options.math});
   WeightSource source(reader, *backend_, options.progress);
   architecture_ = entry.load(hyperparameters_, source);

@@ -31,6 +31,7 @@ class Model {
   const text::ChatTemplate& chat_template() const { return *chat_template_; }
   const Architecture& architecture() const { return *architecture_; }
   Backend& backend() const { return *backend_; }
+  MathMode math() const { return math_; }
   const Fingerprint& fingerprint() const { return fingerprint_; }
   bool adds_bos() const { return adds_bos_; }
   uint64_t file_bytes() const { return file_bytes_; }
@@ -46,6 +47,7 @@ class Model {
   Fingerprint fingerprint_;
   std::string weight_type_;
   uint64_t file_bytes_ = 0;
+  MathMode math_ = MathMode::fast;
   bool adds_bos_ = false;
 };
 
