@@ -3,25 +3,32 @@
 #include <algorithm>
 #include <cstdio>
 #include <functional>
-#include <optional>
+#include <numeric>
 
 namespace rag {
 namespace {
 
 constexpr int kLabel = 36, kColumn = 12;  // characters
 
-Round ask(Asker& asker, const std::string& question, const std::vector<Hit>& passages, bool turned,
-          common::Interrupt& interrupt) {
-  std::vector<Hit> hits = passages;
+Round ask(Asker& asker, const std::string& question, const std::vector<Hit>& passages,
+          const std::vector<std::size_t>& order, common::Interrupt& interrupt) {
   Round round;
-  for (std::size_t i = hits.size(); i > 0; --i) {  // the best stands last
+  std::vector<Hit> hits;
+  for (const std::size_t at : order) hits.push_back(passages[at]);
+  for (auto at = order.rbegin(); at != order.rend(); ++at) {  // as they stand in the prompt
     if (!round.order.empty()) round.order += ' ';
-    round.order += std::to_string(turned ? hits.size() + 1 - i : i);
+    round.order += std::to_string(*at + 1);
   }
-  if (turned) std::reverse(hits.begin(), hits.end());
   round.answer = asker.ask(question, hits, interrupt, [](std::string_view) {});
   round.report = asker.report();
   return round;
+}
+
+// Another order: the best passage keeps its place next to the question where there are enough
+// others.
+std::vector<std::size_t> another(std::vector<std::size_t> order) {
+  std::reverse(order.begin() + (order.size() > 2 ? 1 : 0), order.end());
+  return order;
 }
 
 std::string line(const std::string& label, const std::vector<Round>& rounds,
@@ -54,14 +61,15 @@ std::vector<Round> compare(const tsr::Model& model, const common::ModelOptions& 
     rounds.push_back(std::move(round));
     return rounds.back().answer.finish != TSR_FINISH_CANCELLED;
   };
+  std::vector<std::size_t> order(passages.size());
+  std::iota(order.begin(), order.end(), 0);
   Asker asker(model, model_options, options);
-  if (!keep("cold", "nothing is computed yet: passages are computed once and kept",
-            ask(asker, question, passages, false, interrupt))) {
+  if (!keep("cold", "nothing is there yet: the passages are computed on the way, and kept",
+            ask(asker, question, passages, order, interrupt))) {
     return rounds;
   }
-  keep("warm",
-       "the passages are in memory and stand in another order: only repair and question are left",
-       ask(asker, question, passages, true, interrupt));
+  keep("warm", "the passages are there, in another order: what is left is repair and the question",
+       ask(asker, question, passages, another(order), interrupt));
   return rounds;
 }
 
@@ -85,9 +93,9 @@ std::string format_rounds(const std::vector<Round>& rounds) {
            Row{"              repaired", &tsr_report::tokens_repaired, false},
            Row{"              computed", &tsr_report::tokens_computed, false},
            Row{"time to the first token", &tsr_report::first_token_us, true},
-           Row{"  passages: finding and computing", &tsr_report::lookup_us, true},
-           Row{"            reading from disk", &tsr_report::load_us, true},
-           Row{"  prompt", &tsr_report::prompt_us, true},
+           Row{"  until computing begins", &tsr_report::lookup_us, true},
+           Row{"    of that, reading from disk", &tsr_report::load_us, true},
+           Row{"  computing", &tsr_report::prompt_us, true},
            Row{"    of that, repair", &tsr_report::repair_us, true},
        }) {
     text += line(row.label, rounds, [&](const Round& r) {

@@ -14,13 +14,14 @@ namespace rag {
 struct Round {
   std::string name;   // "cold"
   std::string what;   // what it shows, one line
-  std::string order;  // of the passages by number, "3 2 1"
+  std::string order;  // of the passages in the prompt, by number: "3 2 1"
   common::Answer answer;
   tsr::Report report;
 };
 
-// Cold, then warm: the passages are in memory and stand in another order, so that nothing of the
-// prompt behind the anchor is as it was. Ends early where Ctrl-C is pressed. Throws tsr::Exception.
+// Cold, then warm: the passages are in memory and stand in another order, the best one next to the
+// question as before where there are three, so that prompts differ right behind the anchor. Ends
+// early where Ctrl-C is pressed. Throws tsr::Exception.
 std::vector<Round> compare(const tsr::Model& model, const common::ModelOptions& model_options,
                            const AskerOptions& options, const std::string& question,
                            const std::vector<Hit>& passages);
