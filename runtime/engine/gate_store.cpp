@@ -107,15 +107,15 @@ class Descriptor {
   int descriptor_;
 };
 
-std::string failure(const std::string& path) {
-  return path + ": " + std::system_category().message(errno);
+std::string failure(const std::string& path, int error) {
+  return path + ": " + std::system_category().message(error);
 }
 
 // Whole, or not at all: a file beside it takes its name when it is on the disk.
 std::string publish(const std::string& folder, const std::string& path, const File& file) {
   std::string draft = folder + "/.gate-XXXXXX";
   const Descriptor to(mkostemp(draft.data(), O_CLOEXEC));  // mode 0600
-  if (to < 0) return failure(folder);
+  if (to < 0) return failure(folder, errno);
   size_t done = 0;
   while (done < file.size()) {
     const ssize_t written = write(to, file.data() + done, file.size() - done);
@@ -128,9 +128,9 @@ std::string publish(const std::string& folder, const std::string& path, const Fi
     if (entries >= 0) fsync(entries);
     return {};
   }
-  const std::string why = failure(path);
+  const int error = errno;
   unlink(draft.c_str());
-  return why;
+  return failure(path, error);
 }
 
 enum class Read { missing, damaged, whole };
@@ -180,9 +180,10 @@ std::string GateStore::path_of(const std::string& name) const {
 std::string GateStore::put(const GateKey& key, const GateResult& result) {
   const std::string name = key.name();
   std::lock_guard guard(lock_);
+  std::string why;
+  if (!folder_.empty()) why = publish(folder_, path_of(name), encode(key, result));
   known_[name] = result;
-  if (folder_.empty()) return {};
-  return publish(folder_, path_of(name), encode(key, result));
+  return why;
 }
 
 std::optional<GateResult> GateStore::find(const GateKey& key) {

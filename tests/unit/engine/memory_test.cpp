@@ -509,7 +509,7 @@ TEST_P(HostMemory, RunsOutForAGate) {
   ASSERT_EQ(measure(this->context(options()), wanted), TSR_OK);
   int failed = 0;
   int64_t n = 0;
-  for (; !HasFailure(); n += 2) {
+  for (; !HasFailure(); n += 5) {
     SCOPED_TRACE("allocation " + std::to_string(n));
     const tsr::Context context = this->context(options());
     g_length = 1;
