@@ -31,8 +31,8 @@ class Model {
   const text::ChatTemplate& chat_template() const { return *chat_template_; }
   const Architecture& architecture() const { return *architecture_; }
   Backend& backend() const { return *backend_; }
-  MathMode math() const { return math_; }
   const Fingerprint& fingerprint() const { return fingerprint_; }
+  MathMode math() const { return math_; }
   bool adds_bos() const { return adds_bos_; }
   uint64_t file_bytes() const { return file_bytes_; }
   // Name of the type that holds most parameters: "Q4_1".
@@ -47,8 +47,8 @@ class Model {
   Fingerprint fingerprint_;
   std::string weight_type_;
   uint64_t file_bytes_ = 0;
-  MathMode math_ = MathMode::fast;
   bool adds_bos_ = false;
+  MathMode math_;
 };
 
 }  // namespace tessera::model
