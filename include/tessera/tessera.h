@@ -78,7 +78,7 @@ typedef int32_t tsr_status;
 #define TSR_UNSUPPORTED 5          /* well formed, but this release, model or device cannot */
 #define TSR_CANCELLED 6            /* stopped by tsr_session_cancel or a callback */
 #define TSR_CAPACITY 7             /* does not fit a budget or limit; the message gives numbers */
-#define TSR_NOT_FOUND 8            /* no such file or device */
+#define TSR_NOT_FOUND 8            /* no such file, device or stored result */
 #define TSR_CORRUPT_FILE 9         /* the message names the file and what is wrong in it */
 #define TSR_VERSION_MISMATCH 10    /* made by another release, for another model, ... */
 #define TSR_BUSY 11                /* another call, or a generation, is under way */
@@ -415,11 +415,16 @@ typedef struct tsr_session_options {
   float select_layers;     /* SELECT: share of the layers, the last ones, that choose; 0: 1/3 */
   uint32_t event_capacity; /* events kept for the reader before the session pauses; 0: 64 */
   uint64_t flags;          /* TSR_SESSION_RESELECT */
+  float max_kl;            /* nats, at most 1000: a setting for which the gate (tsr_context_gate)
+                              measured a larger kl_mean is refused; 0: no limit */
+  uint32_t reserved;
 } tsr_session_options;
 
 TSR_API tsr_status tsr_session_options_init(tsr_session_options *options, uint32_t struct_size);
 
-/* `options` may be NULL. UNSUPPORTED: a repair mode that the model does not list. */
+/* `options` may be NULL. UNSUPPORTED: a repair mode that the model does not list, or a setting
+ * whose measured kl_mean is above max_kl; the message gives both. NOT_FOUND: max_kl is set, the
+ * repair is not FULL and the setting was never measured. */
 TSR_API tsr_status tsr_session_create(tsr_context context, const tsr_session_options *options,
                                       tsr_session *out);
 
@@ -608,6 +613,61 @@ TSR_API tsr_status tsr_report_init(tsr_report *report, uint32_t struct_size);
 /* Of the answer under way or the last one; all zero before the first. Where one ends before its
  * first token, its prompt's counts add up to what was ready by then. */
 TSR_API tsr_status tsr_session_get_report(tsr_session session, tsr_report *report);
+
+/* ----------------------------------------------------------------------------------------- Gate */
+
+/* Texts of the kind that the application will share, cut into chunks. A prompt is the anchor, where
+ * the context has one, then chunks of different texts, a line break and a question; behind an
+ * anchor the user's role is closed and the assistant's opened, where the model's template is
+ * recognised. */
+typedef struct tsr_gate_options {
+  uint32_t struct_size;
+  uint32_t chunk_tokens;  /* of a chunk; a shorter text is one chunk, a shorter rest is left out;
+                             0: 256 */
+  const tsr_session_options *session; /* the setting to measure; NULL: the default one */
+  const tsr_text *texts;
+  uint64_t text_count;    /* at least 2 */
+  const tsr_text *questions; /* put in turn */
+  uint64_t question_count;   /* 0: two of this library, after a fact and for a summary */
+  uint32_t chunks;        /* a prompt; 0: 4, or as many as the texts give */
+  uint32_t max_prompts;   /* fewer where the texts give fewer; 0: 8 */
+  uint32_t answer_tokens; /* longest answer; 0: 24 */
+  uint32_t reserved;
+} tsr_gate_options;
+
+/* The setting, and how far it was from full prefill. KL is of full prefill's distribution against
+ * the setting's, in nats, at each token of full prefill's greedy answer. */
+typedef struct tsr_gate_result {
+  uint32_t struct_size;
+  tsr_repair repair;    /* never DEFAULT */
+  uint32_t head_tokens; /* this and the next two: 0 where the repair does not use them */
+  float select_share;
+  float select_layers;
+  float kl_mean;        /* over all tokens */
+  float kl_first;       /* over the first token of each answer */
+  float kl_p90;         /* 90 % of the tokens are not above it */
+  float top1;           /* share of the tokens where both have the same likeliest one */
+  float recomputed;     /* share of the chunks' tokens that the setting computes in place */
+  uint64_t prompts;
+  uint64_t tokens;      /* of all answers */
+} tsr_gate_result;
+
+TSR_API tsr_status tsr_gate_options_init(tsr_gate_options *options, uint32_t struct_size);
+TSR_API tsr_status tsr_gate_result_init(tsr_gate_result *result, uint32_t struct_size);
+
+/* Measures a setting and stores the result in place of what was known of it: in the context, and in
+ * its cache folder where it has one (if that cannot be written, the log says so). A result belongs
+ * to the model, math, KV type, anchor, primer, repair, head_tokens, select_share and select_layers;
+ * what was measured with others is never found. The same texts and options give the same numbers.
+ * Blocks, for as long as reading all prompts twice takes; other sessions of the context go on.
+ * CAPACITY: a prompt, once as an ordinary one and once shared, does not fit beside what runs.
+ * CANCELLED: the context was destroyed. */
+TSR_API tsr_status tsr_context_gate(tsr_context context, const tsr_gate_options *options,
+                                    tsr_gate_result *result);
+
+/* What was measured for a setting (NULL: the default one). NOT_FOUND: it never was. */
+TSR_API tsr_status tsr_context_get_gate(tsr_context context, const tsr_session_options *options,
+                                        tsr_gate_result *result);
 
 #ifdef __cplusplus
 }

@@ -6,6 +6,7 @@
 #include "runtime/abi/arguments.hpp"
 #include "runtime/abi/objects.hpp"
 #include "runtime/abi/roles.hpp"
+#include "runtime/abi/session_options.hpp"
 #include "runtime/abi/status.hpp"
 #include "runtime/abi/structs.hpp"
 
@@ -32,6 +33,7 @@ constexpr float kMaxPenalty = 100;
 constexpr uint64_t kMaxBiases = 1024;
 constexpr float kMaxBias = 1000;
 constexpr uint32_t kMaxLookup = 64;
+constexpr float kMaxKl = 1000;  // nats
 
 // A session for the length of one call; the second caller at a time is turned away.
 class Call {
@@ -67,34 +69,6 @@ engine::Repair repair_of(tsr_repair repair) {
     default:
       return engine::Repair::head_select;
   }
-}
-
-engine::SessionOptions session_options(const tsr_session_options& o, const model::Model& model) {
-  if (o.repair < TSR_REPAIR_DEFAULT || o.repair > TSR_REPAIR_FULL) {
-    invalid("options->repair is " + std::to_string(o.repair) + ", must be a TSR_REPAIR value");
-  }
-  number_argument(o.select_share, 0, 1, "options->select_share");
-  number_argument(o.select_layers, 0, 1, "options->select_layers");
-  if (!(supported_repairs(model) >> o.repair & 1)) {
-    fail(Status::unsupported, "options->repair is " + std::to_string(o.repair) +
-                                  "; this release and model support what "
-                                  "tsr_model_info.repair_modes lists: " +
-                                  std::to_string(supported_repairs(model)));
-  }
-  if (o.event_capacity > kMaxEventCapacity) {
-    invalid("options->event_capacity is " + std::to_string(o.event_capacity) + ", at most " +
-            std::to_string(kMaxEventCapacity));
-  }
-  check_flags(o.flags, TSR_SESSION_RESELECT, "options->flags");
-  engine::SessionOptions options;
-  if (o.event_capacity) options.event_capacity = o.event_capacity;
-  if (o.head_tokens) options.head_tokens = o.head_tokens;
-  if (o.select_share != 0) options.select_share = o.select_share;
-  if (o.select_layers != 0) options.select_layers = o.select_layers;
-  options.reselect = o.flags & TSR_SESSION_RESELECT;
-  const bool shares = model.architecture().sharing_refusal().empty();
-  options.repair = shares ? repair_of(o.repair) : engine::Repair::full;
-  return options;
 }
 
 std::vector<engine::LogitBias> biases(const tsr_generate_options& o, uint32_t vocabulary) {
@@ -188,6 +162,38 @@ engine::GenerateOptions generate_options(const tsr_generate_options& o, const mo
 }
 
 }  // namespace
+
+engine::SessionOptions abi::session_options(const tsr_session_options& o,
+                                            const model::Model& model) {
+  if (o.repair < TSR_REPAIR_DEFAULT || o.repair > TSR_REPAIR_FULL) {
+    invalid("options->repair is " + std::to_string(o.repair) + ", must be a TSR_REPAIR value");
+  }
+  number_argument(o.select_share, 0, 1, "options->select_share");
+  number_argument(o.select_layers, 0, 1, "options->select_layers");
+  if (!(supported_repairs(model) >> o.repair & 1)) {
+    fail(Status::unsupported, "options->repair is " + std::to_string(o.repair) +
+                                  "; this release and model support what "
+                                  "tsr_model_info.repair_modes lists: " +
+                                  std::to_string(supported_repairs(model)));
+  }
+  if (o.event_capacity > kMaxEventCapacity) {
+    invalid("options->event_capacity is " + std::to_string(o.event_capacity) + ", at most " +
+            std::to_string(kMaxEventCapacity));
+  }
+  check_flags(o.flags, TSR_SESSION_RESELECT, "options->flags");
+  number_argument(o.max_kl, 0, kMaxKl, "options->max_kl");
+  if (o.reserved != 0) invalid("options->reserved is not 0; call its _init first");
+  engine::SessionOptions options;
+  if (o.event_capacity) options.event_capacity = o.event_capacity;
+  if (o.head_tokens) options.head_tokens = o.head_tokens;
+  if (o.select_share != 0) options.select_share = o.select_share;
+  if (o.select_layers != 0) options.select_layers = o.select_layers;
+  options.max_kl = o.max_kl;
+  options.reselect = o.flags & TSR_SESSION_RESELECT;
+  const bool shares = model.architecture().sharing_refusal().empty();
+  options.repair = shares ? repair_of(o.repair) : engine::Repair::full;
+  return options;
+}
 
 tsr_status tsr_session_create(tsr_context context, const tsr_session_options* options,
                               tsr_session* out) {

@@ -101,6 +101,12 @@ void Context::end_waits() noexcept {
   std::lock_guard guard(lock_);
   waits_ended_ = true;
   events_.notify_all();
+  for (const SessionRef& session : sessions_) {
+    if (!session->options.measures) continue;
+    session->closed = true;  // whoever measures takes it out of the list
+    session->changed.notify_all();
+    if (session->task) interrupt();
+  }
 }
 
 }  // namespace tessera::engine

@@ -8,12 +8,14 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
 #include <vector>
 
 #include "backends/backend.hpp"
+#include "runtime/engine/gate_store.hpp"
 #include "runtime/engine/session_state.hpp"
 #include "runtime/engine/step_builder.hpp"
 #include "runtime/engine/step_pace.hpp"
@@ -37,7 +39,7 @@ struct ContextOptions {
   bool chunks_alone = false;    // to measure by: chunks are encoded behind nothing
   KeyForm key_form = KeyForm::local;  // tests compare the forms
   std::vector<LayerGroup> groups;     // tests split the layers; empty: as the model says
-  std::function<void(const std::string&)> log_error;  // on the engine thread, no lock held
+  std::function<void(const std::string&)> log_error;  // on any thread, no lock held
 };
 
 // The fields of tsr_metrics that are counted; blocks are counted in blocks.
@@ -91,10 +93,13 @@ class Context {
   Context& operator=(const Context&) = delete;
 
   const model::Model& model() const { return *model_; }
+  uint64_t max_session_tokens() const { return max_session_tokens_; }
+  uint64_t anchor_tokens() const { return anchor_ ? anchor_->size() : 0; }
   Metrics metrics();
   // Handle of a session that has an event to read; 0 after timeout_ms (-1: never times out).
   uint64_t wait_any(int64_t timeout_ms);
   // Every wait_any, running or later, throws cancelled.
+  // So do the calls of sessions that measure.
   void end_waits() noexcept;
 
   // ---- sessions.cpp
@@ -126,6 +131,12 @@ class Context {
   ChunkInfo chunk_info(const kv::CanonicalRef& chunk);
   void release_chunk(kv::CanonicalRef chunk) noexcept;
 
+  // ---- gate.cpp: results of measure_gate, by setting
+  // Results outlive the context there. Before the first use; the folder exists.
+  void set_gate_folder(std::string folder);
+  std::optional<GateResult> find_gate(const SessionOptions& options);
+  void keep_gate(const SessionOptions& options, const GateResult& result);
+
  private:
   friend class ContextProbe;
   struct Participant;
@@ -155,6 +166,10 @@ class Context {
   void put_back(SessionState& session, const Held& before) noexcept;
   void begin(SessionState& session, Task task, uint64_t new_tokens);
   void drop_context(SessionState& session) noexcept;
+
+  // ---- gate.cpp; without lock_
+  GateKey gate_key(const SessionOptions& options) const;
+  void check_gate(const SessionOptions& options);
 
   // ---- admission.cpp: reservation, eviction
   uint64_t obtainable() const;  // blocks
@@ -263,6 +278,7 @@ class Context {
   bool computing_ = false;    // a step is under way
   bool was_stopped_ = false;  // the last step
   Metrics counts_;
+  GateStore gates_;  // has a lock of its own
 
   // The pool outlives everything that holds blocks.
   std::unique_ptr<kv::PagePool> pool_;

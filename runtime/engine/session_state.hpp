@@ -34,6 +34,8 @@ struct SessionOptions {
   std::vector<uint32_t> chosen;    // to measure by: these positions instead of what a question
                                    // looks at
   uint32_t event_capacity = 64;
+  float max_kl = 0;       // refused where the gate did not measure as little; 0: no limit
+  bool measures = false;  // of a gate: neither finds nor leaves prefix runs, ends with the waits
 
   bool repairs_heads() const {
     return (repair == Repair::head || repair == Repair::head_select) && head_tokens > 0;
