@@ -25,7 +25,7 @@ std::string main_weight_type(const gguf::Reader& reader) {
 
 }  // namespace
 
-Model::Model(const std::string& path, const LoadOptions& options) {
+Model::Model(const std::string& path, const LoadOptions& options) : math_(options.math) {
   const gguf::Reader reader(path);
   const ArchitectureEntry& entry =
       find_architecture(reader.get_string("general.architecture"), path);
