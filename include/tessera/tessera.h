@@ -118,8 +118,8 @@ typedef int32_t tsr_log_level;
 #define TSR_LOG_WARNING 2
 #define TSR_LOG_INFO 3
 
-/* Called on any thread that is inside a call of this library, and on engine threads. `message` is
- * valid during the call. Must be quick and must not call this library. */
+/* Called on any thread that is inside a call of this library, and on contexts' own threads.
+ * `message` is valid during the call. Must be quick and must not call this library. */
 typedef void (*tsr_log_callback)(void *user_data, tsr_log_level level, const char *message,
                                  uint64_t length);
 
@@ -305,12 +305,21 @@ typedef struct tsr_context_options {
   const char *primer;
   uint64_t primer_length;
   uint64_t flags;              /* TSR_CONTEXT_NO_PRIMER */
+  /* Disk tier: a folder that keeps the KV of anchor, primer and chunks, so that a later context, of
+   * this process or another, reads it instead of computing it. Several may use the folder at once,
+   * whatever their models. It is made where it is missing; its parent must exist. It should belong
+   * to this user alone: its files are guarded against damage, not against forgery. One that cannot
+   * be written is only read. What is missing or damaged is computed. NULL: no disk tier. */
+  const char *cache_folder;
+  uint64_t cache_folder_length;
+  uint64_t cache_budget;       /* bytes of all files in the folder; 0: 4 GiB */
 } tsr_context_options;
 
 TSR_API tsr_status tsr_context_options_init(tsr_context_options *options, uint32_t struct_size);
 
 /* `options` may be NULL. CAPACITY: the budget does not hold the anchor, the primer and one page
- * more. The anchor is computed at the first use. */
+ * more. NOT_FOUND: the parent of cache_folder does not exist; IO_ERROR: the folder cannot be read.
+ * The anchor is computed at the first use. */
 TSR_API tsr_status tsr_context_create(tsr_model model, const tsr_context_options *options,
                                       tsr_context *out);
 TSR_API void tsr_context_destroy(tsr_context context);
@@ -339,6 +348,11 @@ typedef struct tsr_metrics {
   uint64_t steps;              /* submissions to the device */
   uint64_t drafted_tokens;     /* tried by lookup_tokens, ever */
   uint64_t accepted_tokens;    /* of those, the ones that became part of an answer */
+  uint64_t chunks_loaded;      /* texts read from the disk tier, anchor and primer included, ever */
+  uint64_t chunks_stored;      /* texts written to it, ever */
+  uint64_t load_failures;      /* files that were there and of no use, ever */
+  uint64_t store_failures;     /* texts that could not be written, ever */
+  uint64_t disk_bytes;         /* of all files in the folder, when it was last looked through */
 } tsr_metrics;
 
 TSR_API tsr_status tsr_metrics_init(tsr_metrics *metrics, uint32_t struct_size);

@@ -129,6 +129,10 @@ struct ContextOptions : detail::Prepared<tsr_context_options, tsr_context_option
     primer = view.data();
     primer_length = view.size();
   }
+  void set_cache_folder(std::string_view view) {
+    cache_folder = view.data();
+    cache_folder_length = view.size();
+  }
 };
 
 struct GenerateOptions : detail::Prepared<tsr_generate_options, tsr_generate_options_init> {

@@ -2,8 +2,10 @@
 // that holds them.
 #pragma once
 
+#include <array>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -15,6 +17,7 @@
 #include <vector>
 
 #include "backends/backend.hpp"
+#include "runtime/engine/disk_tier.hpp"
 #include "runtime/engine/gate_store.hpp"
 #include "runtime/engine/session_state.hpp"
 #include "runtime/engine/step_builder.hpp"
@@ -40,6 +43,10 @@ struct ContextOptions {
   KeyForm key_form = KeyForm::local;  // tests compare the forms
   std::vector<LayerGroup> groups;     // tests split the layers; empty: as the model says
   std::function<void(const std::string&)> log_error;  // on any thread, no lock held
+  std::string cache_folder;                           // of the disk tier; empty: none
+  uint64_t cache_budget = uint64_t{4} << 30;          // bytes of files
+  // On the caller's thread while the context is made, and on those of the disk tier; no lock held.
+  std::function<void(const std::string&)> log_warning;
 };
 
 // The fields of tsr_metrics that are counted; blocks are counted in blocks.
@@ -53,6 +60,7 @@ struct Metrics {
   uint64_t chunk_hits = 0;
   uint64_t chunk_misses = 0;
   uint64_t steps = 0;
+  uint64_t chunks_loaded = 0;
   // filled by Context::metrics
   uint32_t page_size = 0;
   uint64_t page_bytes = 0;
@@ -63,6 +71,15 @@ struct Metrics {
   uint64_t pages_peak = 0;
   uint64_t sessions = 0;
   uint64_t chunks = 0;
+  DiskCounts disk;
+};
+
+// A chunk of this context on disk.
+struct DiskEntry {
+  kv::Identity identity;
+  uint64_t tokens = 0;
+  uint64_t bytes = 0;    // of the file
+  int64_t last_use = 0;  // nanoseconds since 1970
 };
 
 struct ChunkInfo {
@@ -137,6 +154,14 @@ class Context {
   std::optional<GateResult> find_gate(const SessionOptions& options);
   void keep_gate(const SessionOptions& options, const GateResult& result);
 
+  // ---- disk.cpp; without a disk tier there are no files
+  // The files of chunks that this context could use. Reads the folder; throws io_error.
+  std::vector<DiskEntry> list_disk();
+  // The tokens that a chunk's file holds. Throws not_found where there is none of use.
+  std::vector<int32_t> disk_tokens(const kv::Identity& chunk);
+  // Removes a chunk's file; its KV in memory stays. False: there was none. Throws io_error.
+  bool remove_from_disk(const kv::Identity& chunk);
+
  private:
   friend class ContextProbe;
   struct Participant;
@@ -144,12 +169,28 @@ class Context {
   // Everything below runs under lock_, except where said.
 
   // ---- chunks.cpp: encoding of canonical texts
+  std::string kv_settings(const ContextOptions& options) const;
   void make_base(const ContextOptions& options);
   std::string primer_text(const ContextOptions& options) const;
   std::vector<kv::CanonicalRef> base_of(kv::CanonicalKind kind) const;
   uint64_t encode_need(const kv::CanonicalRef& text, std::vector<const kv::Canonical*>& counted);
-  void start_encode(const kv::CanonicalRef& text);
+  void start_encode(const kv::CanonicalRef& text, bool asleep = false);
   void finish_encode(SessionState& job, Status status) noexcept;
+
+  // ---- disk.cpp
+  void open_disk(const ContextOptions& options);
+  kv::ChunkHead file_head(const kv::Canonical& text) const;
+  SessionRef encoding_of(uint64_t serial) const;
+  void awaken(const kv::Canonical& text);
+  void take_loads(std::unique_lock<std::mutex>& guard) noexcept;
+  void take_load(std::unique_lock<std::mutex>& guard, DiskTier::Reading& reading) noexcept;
+  void write_pages(const kv::Span& span, std::span<const uint8_t> pages);
+  void note_load(const kv::Canonical& text) noexcept;
+  void compute_instead(SessionState& job);
+  bool settle_waiting(SessionState& job) noexcept;
+  void store_later(const kv::CanonicalRef& text) noexcept;
+  bool store_one() noexcept;
+  void store(const kv::Canonical& text);
 
   // ---- sessions.cpp
   void check_idle(const SessionState& session) const;
@@ -288,10 +329,14 @@ class Context {
   kv::CanonicalRef anchor_;  // null: none
   kv::CanonicalRef primer_;
   bool chunks_alone_ = false;
-  kv::Identity chunk_base_;           // identity of all that chunks are encoded behind
-  uint64_t reserved_ = 0;             // blocks, of all sessions
-  std::vector<SessionRef> sessions_;  // of the application
-  std::vector<SessionRef> active_;    // with a task, encodings included
+  kv::Identity chunk_base_;                   // identity of all that chunks are encoded behind
+  std::array<kv::Identity, 3> fingerprints_;  // of what texts are encoded behind, by kind
+  uint64_t reserved_ = 0;                     // blocks, of all sessions
+  std::vector<SessionRef> sessions_;          // of the application
+  std::vector<SessionRef> active_;            // with a task, encodings included
+
+  std::deque<kv::CanonicalRef> unsaved_;  // encoded, to be written
+  std::unique_ptr<DiskTier> disk_;        // null: none. Its threads call back
 
   std::thread engine_;  // last: starts when everything is there
 };

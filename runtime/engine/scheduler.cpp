@@ -35,11 +35,13 @@ bool is_out_of_memory(Status status) {
 void Context::run() {
   std::unique_lock guard(lock_);
   while (!stopping_) {
+    if (disk_) take_loads(guard);
+    const bool storing = disk_ && store_one();
     settle_sessions();
     std::vector<Participant> participants = choose();
     if (participants.empty()) {
       // A task that ended just now may be what another session waits for.
-      if (!unsettled_) work_.wait(guard);
+      if (!unsettled_ && !storing) work_.wait(guard);
       continue;
     }
     attempt(
@@ -86,6 +88,7 @@ void Context::settle(SessionState& session) {
     finish(session, Finish::cancelled);
     return;
   }
+  if (settle_waiting(session)) return;
   const Task& task = *session.task;
   if (task.decoding) return;
   attach_ready(session);
@@ -106,6 +109,7 @@ void Context::settle(SessionState& session) {
 uint32_t Context::plan_rows(const SessionState& session, uint32_t budget,
                             std::vector<SegmentRows>& rows) const {
   uint32_t total = 0;
+  if (session.task->stage != EncodeStage::computing) return total;
   for (uint32_t s = 0; s < session.segments.size() && total < budget; ++s) {
     const Segment& segment = session.segments[s];
     if (!segment.computed_here()) {

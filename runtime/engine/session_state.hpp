@@ -73,6 +73,13 @@ struct Report {
 
 enum class Purpose : uint8_t { generate, evaluate, encode };
 
+// Where an encoding gets its KV from. Without a disk tier all compute.
+enum class EncodeStage : uint8_t {
+  computing,
+  loading,  // from its file; computes if there is none, or none of use
+  asleep,   // of a base: needed only if what stands behind it is not loaded. Holds its promise
+};
+
 // The pass that finds out what a question looks at. Its KV is dropped.
 struct Probe {
   uint32_t question = 0;                      // segment: the text behind the last chunk
@@ -108,6 +115,8 @@ struct Task {
   uint64_t first_logits = 0;  // evaluate: the first token whose logits are wanted
   std::vector<float> logits;  // evaluate: rows so far
   kv::CanonicalRef target;    // encode: takes the KV
+  EncodeStage stage = EncodeStage::computing;  // encode
+  Clock::duration load_time{};                 // from the begin to the last file waited for
   Clock::time_point begun;
   Clock::time_point prompt_begun;  // first step
   Clock::time_point first_token;
