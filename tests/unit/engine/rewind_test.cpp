@@ -278,7 +278,9 @@ TEST_P(Rewind, OverAStopString) {
   session.rewind(prompt);
   size_t cut = whole.size() / 2;
   while (cut > 0 && (whole[cut] & 0xc0) == 0x80) --cut;
-  session.generate(greedy(24), {std::string_view(whole).substr(cut, 1)});
+  size_t end = cut + 1;
+  while (end < whole.size() && (whole[end] & 0xc0) == 0x80) ++end;
+  session.generate(greedy(24), {std::string_view(whole).substr(cut, end - cut)});
   read(session);
   session.rewind(session.info().tokens);
   const std::vector<int32_t> stopped = session.tokens();
