@@ -585,6 +585,36 @@ TSR_API tsr_status tsr_session_get_info(tsr_session session, tsr_session_info *i
 TSR_API tsr_status tsr_session_get_tokens(tsr_session session, int32_t *tokens, uint64_t capacity,
                                           uint64_t *count);
 
+/* A new session of the same context and options that stands where this one does: the same tokens,
+ * all KV shared. From then on each goes its own way; a page that both see is copied before one of
+ * them writes to it. The report comes along. BUSY: an answer is under way or not read to its end. */
+TSR_API tsr_status tsr_session_fork(tsr_session session, tsr_session *out);
+
+/* Takes the session back to its first `tokens` tokens, wherever that is; 0 empties it. What they
+ * have of KV stays, and the session goes on as one that was built up to there: what a question
+ * behind them had selected is dropped, and chosen anew by the next. (With TSR_SESSION_RESELECT what
+ * an earlier question had selected does not come back.) Of a chunk that is cut the first tokens
+ * stay as encoded. Computes nothing.
+ * INVALID_ARGUMENT: more than the session has. BUSY: an answer is under way or not read. */
+TSR_API tsr_status tsr_session_rewind(tsr_session session, uint64_t tokens);
+
+/* The session as bytes, to be kept in a file or a database: its options, its tokens, and the pages
+ * of KV that it computed itself (tsr_metrics.page_bytes each); chunks and the anchor as tokens.
+ * `capacity` and `size` are bytes; capacity 0 saves nothing. Waits for the step under way, if any.
+ * BUSY: an answer is under way or not read. */
+TSR_API tsr_status tsr_session_save(tsr_session session, void *bytes, uint64_t capacity,
+                                    uint64_t *size);
+
+/* A session of this context from saved bytes; its next answer is what the saved one's would have
+ * been. Chunks that the context no longer has are encoded again when that begins. Of the report
+ * nothing is saved. Keep the bytes like the program's own files: a checksum finds damage, not
+ * forgery.
+ * CORRUPT_FILE: damaged. VERSION_MISMATCH: saved by another release, or in a context with another
+ * model, math, KV type, page size, anchor or primer; the message says which. CAPACITY: longer than
+ * sessions of this context may be, or its pages do not fit; nothing was taken. */
+TSR_API tsr_status tsr_session_restore(tsr_context context, const void *bytes, uint64_t size,
+                                       tsr_session *out);
+
 /* Rows of logits wanted from tsr_session_evaluate: of the last token, or of every token added since
  * the last answer or evaluation (one that failed counts as far as it got) that was not shared by
  * the anchor, a chunk or a prefix run. */

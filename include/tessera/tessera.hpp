@@ -357,6 +357,31 @@ class Session : public detail::Handle<tsr_session, tsr_session_destroy> {
     check(tsr_session_get_report(handle_, &report));
     return report;
   }
+
+  // Another session that stands where this one does and shares its pages.
+  Session fork() const {
+    Session fork;
+    check(tsr_session_fork(handle_, &fork.handle_));
+    return fork;
+  }
+
+  // Keeps the first `tokens` tokens.
+  void rewind(uint64_t tokens) { check(tsr_session_rewind(handle_, tokens)); }
+
+  std::vector<uint8_t> save() const {
+    return detail::sized<std::vector<uint8_t>>([&](uint8_t* out, uint64_t room, uint64_t* size) {
+      return tsr_session_save(handle_, out, room, size);
+    });
+  }
+
+  static Session restore(const Context& context, const std::vector<uint8_t>& bytes) {
+    Session session;
+    check(tsr_session_restore(context.get(), bytes.data(), bytes.size(), &session.handle_));
+    return session;
+  }
+
+ private:
+  Session() = default;
 };
 
 // One pass, a std::ranges::input_range from C++20 on: each step takes the next event and ends the

@@ -152,16 +152,20 @@ void Context::finish_encode(SessionState& job, Status status) noexcept {
   chunks_.notify_all();
 }
 
-kv::CanonicalRef Context::create_chunk(std::vector<int32_t> tokens, bool lazy) {
-  uint64_t length = tokens.size();
+// Whether a chunk of so many tokens can be encoded.
+void Context::check_chunk(uint64_t tokens) const {
+  uint64_t length = tokens;
   for (const kv::CanonicalRef& base : base_of(kv::CanonicalKind::chunk)) length += base->size();
+  if (length <= max_session_tokens_) return;
+  fail(Status::capacity, "the chunk has " + std::to_string(tokens) +
+                             " tokens, with anchor and primer " + std::to_string(length) +
+                             "; a session has room for " + std::to_string(max_session_tokens_));
+}
+
+kv::CanonicalRef Context::create_chunk(std::vector<int32_t> tokens, bool lazy) {
   std::lock_guard guard(lock_);
   if (failure_ != Status::ok) fail(failure_, failure_message_);
-  if (length > max_session_tokens_) {
-    fail(Status::capacity, "the chunk has " + std::to_string(tokens.size()) +
-                               " tokens, with anchor and primer " + std::to_string(length) +
-                               "; a session has room for " + std::to_string(max_session_tokens_));
-  }
+  check_chunk(tokens.size());
   canonicals_.sweep();
   const kv::Identity identity = kv::identify(chunk_base_, kv::CanonicalKind::chunk, tokens);
   kv::CanonicalRef chunk =

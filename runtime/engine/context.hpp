@@ -20,6 +20,7 @@
 #include "runtime/engine/disk_tier.hpp"
 #include "runtime/engine/gate_store.hpp"
 #include "runtime/engine/session_state.hpp"
+#include "runtime/engine/snapshot.hpp"
 #include "runtime/engine/step_builder.hpp"
 #include "runtime/engine/step_pace.hpp"
 #include "runtime/kv/canonical_store.hpp"
@@ -139,6 +140,21 @@ class Context {
   Report report(SessionState& session);
   std::vector<int32_t> tokens(SessionState& session);
 
+  // ---- fork.cpp
+  // A session with the same tokens and KV, and no page of its own.
+  SessionRef fork(SessionState& session);
+
+  // ---- rewind.cpp
+  // Keeps the first `tokens` tokens, as if nothing had been added behind them.
+  void rewind(SessionState& session, uint64_t tokens);
+
+  // ---- save.cpp: docs/session-format.md
+  // Bytes that the saved session takes; written to `out` where `capacity` is that much.
+  uint64_t save(SessionState& session, uint8_t* out, uint64_t capacity);
+
+  // ---- restore.cpp
+  SessionRef restore(std::span<const uint8_t> bytes);
+
   // ---- chunks.cpp
   kv::CanonicalRef create_chunk(std::vector<int32_t> tokens, bool lazy);
   // False after timeout_ms. Throws what the encoding failed with, once; the next wait tries again.
@@ -174,6 +190,7 @@ class Context {
   std::string primer_text(const ContextOptions& options) const;
   std::vector<kv::CanonicalRef> base_of(kv::CanonicalKind kind) const;
   uint64_t encode_need(const kv::CanonicalRef& text, std::vector<const kv::Canonical*>& counted);
+  void check_chunk(uint64_t tokens) const;
   void start_encode(const kv::CanonicalRef& text, bool asleep = false);
   void finish_encode(SessionState& job, Status status) noexcept;
 
@@ -220,18 +237,39 @@ class Context {
   void reserve(SessionState& session, uint64_t blocks);
   void release_reservation(SessionState& session) noexcept;
   void release_unused(SessionState& session) noexcept;
+  uint64_t copies_needed(const SessionState& session) const;
+  kv::BlockRef obtain_block();
   kv::BlockRef take_block(SessionState& session);
+  void keep_to_itself(SessionState& session, kv::Span& span);
   void evict_one();
 
   // ---- reuse.cpp: canonical texts and prefix runs
   void attach_ready(SessionState& session);
+  void show_encoded(std::span<const Segment> all, Segment& segment) const;
   void walk_prefix(SessionState& session, bool match);
   bool match_block(SessionState& session, Segment& segment, bool last_segment);
   void publish_blocks(SessionState& session, Segment& segment, bool closed);
   kv::PrefixNode* edge(const kv::PrefixKey& key, const kv::BlockRef& block);
   void stand_on(SessionState& session, kv::PrefixNode* node) noexcept;
-  static bool needs_private_tail(const SessionState& session);
+  void leave_runs(SessionState& session, uint64_t position) noexcept;
+  void step_back(SessionState& session) noexcept;
   void reopen_last_token(SessionState& session);
+
+  // ---- page_access.cpp
+  class PageAccess;
+
+  // ---- rewind.cpp
+  void cut(Segment& segment, uint64_t length) const noexcept;
+  void put_back_behind(std::vector<Segment>& segments, uint64_t tokens) const noexcept;
+  void close_again(std::vector<Segment>& segments) const;
+
+  // ---- save.cpp
+  SavedBase saved_base() const;
+
+  // ---- restore.cpp
+  void check_base(const SavedBase& saved) const;
+  uint64_t check_saved(const SavedSession& saved) const;
+  void take_saved(const SavedSession& saved, SessionState& session);
 
   // ---- select.cpp: what a question looks at, computed once more
   static void plan_probe(SessionState& session);
@@ -318,6 +356,9 @@ class Context {
   bool alone_ = false;        // the next step is one session's
   bool computing_ = false;    // a step is under way
   bool was_stopped_ = false;  // the last step
+  std::condition_variable pages_free_;  // PageAccess waits
+  uint32_t page_users_ = 0;             // PageAccess objects: no step begins
+  bool pages_taken_ = false;            // by one of them
   Metrics counts_;
   GateStore gates_;  // has a lock of its own
 

@@ -56,7 +56,7 @@ void Context::awaken(const kv::Canonical& text) {
 }
 
 void Context::take_loads(std::unique_lock<std::mutex>& guard) noexcept {
-  while (!stopping_) {
+  while (!stopping_ && page_users_ == 0) {
     std::list<DiskTier::Reading> loaded = disk_->take_loaded();
     if (loaded.empty()) return;
     take_load(guard, loaded.front());
@@ -81,10 +81,18 @@ void Context::take_load(std::unique_lock<std::mutex>& guard, DiskTier::Reading& 
           while (span.blocks.size() < blocks) span.append(take_block(*job), 0);
           forget_ended();
           struct Unlocked {
+            Context& context;
             std::unique_lock<std::mutex>& guard;
-            explicit Unlocked(std::unique_lock<std::mutex>& g) : guard(g) { guard.unlock(); }
-            ~Unlocked() { guard.lock(); }
-          } unlocked(guard);
+            Unlocked(Context& c, std::unique_lock<std::mutex>& g) : context(c), guard(g) {
+              context.pages_taken_ = true;
+              guard.unlock();
+            }
+            ~Unlocked() {
+              guard.lock();
+              context.pages_taken_ = false;
+              context.pages_free_.notify_all();
+            }
+          } unlocked(*this, guard);
           write_pages(span, reading.file.bytes().subspan(reading.wanted.pages_offset()));
           written = true;
         },

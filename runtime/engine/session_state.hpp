@@ -1,6 +1,7 @@
 // All that the engine knows of one session. Guarded by the context's lock, except where noted.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -137,6 +138,8 @@ struct SessionState {
   uint32_t prefix_segment = 0;
   kv::PrefixNode* prefix = nullptr;  // of whose holders the session is one; null: the root
   bool prefix_open = true;           // false: the rest of this session is in no prefix run
+  static constexpr uint64_t kNone = UINT64_MAX;
+  uint64_t private_from = kNone;  // why not: tokens from here on see what is this session's own
 
   uint64_t ready_exact = 0;  // tokens with KV, by provenance
   uint64_t ready_approximate = 0;
@@ -153,6 +156,11 @@ struct SessionState {
   bool closed = false;
 
   uint64_t ready() const { return ready_exact + ready_approximate; }
+  bool all_attached() const {
+    return std::ranges::all_of(segments, [](const Segment& segment) {
+      return segment.computed_here() || segment.attached;
+    });
+  }
 };
 
 using SessionRef = std::shared_ptr<SessionState>;

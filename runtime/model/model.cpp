@@ -41,6 +41,7 @@ Model::Model(const std::string& path, const LoadOptions& options) : math_(option
       std::make_unique<text::ChatTemplate>(text::ChatTemplate::recognise(jinja, *tokenizer_));
   hyperparameters_ = read_hyperparameters(reader, static_cast<uint32_t>(tokenizer_->size()));
   backend_ = open_device(options.device, BackendOptions{options.math});
+  math_ = options.math;
   WeightSource source(reader, *backend_, options.progress);
   architecture_ = entry.load(hyperparameters_, source);
   source.finish();

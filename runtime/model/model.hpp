@@ -48,7 +48,7 @@ class Model {
   std::string weight_type_;
   uint64_t file_bytes_ = 0;
   bool adds_bos_ = false;
-  MathMode math_;
+  MathMode math_ = MathMode::fast;
 };
 
 }  // namespace tessera::model
