@@ -41,9 +41,12 @@ void Context::put_back(SessionState& session, const Held& before) noexcept {
     segment.span.shrink(part.blocks, part.slots);
     segment.published = part.published;
     if (segment.attached && !part.attached) --segment.canonical->uses;
-    if (segment.pinned && !part.pinned) --segment.canonical->pins;
+    if (segment.pinned && !part.pinned) canonicals_.let_go(*segment.canonical);
     segment.attached = part.attached;
     segment.pinned = part.pinned;
+  }
+  for (kv::PrefixNode* node = session.prefix; node != before.prefix; node = node->parent) {
+    --node->uses;
   }
   stand_on(session, before.prefix);
   session.prefix_segment = before.prefix_segment;
@@ -82,7 +85,7 @@ void Context::begin(SessionState& session, Task task, uint64_t new_tokens) {
       if (segment.computed_here() || segment.attached) continue;
       start_encode(segment.canonical);
       if (segment.pinned) continue;
-      ++segment.canonical->pins;
+      canonicals_.hold(*segment.canonical);
       segment.pinned = true;
     }
     active_.push_back(self);
@@ -99,7 +102,7 @@ void Context::begin(SessionState& session, Task task, uint64_t new_tokens) {
 // Lets go of all KV and of the place in the prefix tree.
 void Context::drop_context(SessionState& session) noexcept {
   for (Segment& segment : session.segments) {
-    if (segment.pinned) --segment.canonical->pins;
+    if (segment.pinned) canonicals_.let_go(*segment.canonical);
   }
   session.segments.clear();
   stand_on(session, nullptr);

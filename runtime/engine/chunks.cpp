@@ -24,7 +24,7 @@ void Context::make_base(const ContextOptions& options) {
   const auto make = [&](kv::CanonicalKind kind, const std::string& text, bool special) {
     const std::vector<int32_t> tokens = tokenizer.encode(text, special);
     identity = kv::identify(identity, kind, tokens);
-    return tokens.empty() ? nullptr : canonicals_.intern(kind, identity, tokens);
+    return tokens.empty() ? nullptr : canonicals_.intern(kind, identity, tokens, base_tokens(kind));
   };
   anchor_ = make(kv::CanonicalKind::anchor, options.anchor, true);
   primer_ = make(kv::CanonicalKind::primer, primer_text(options), false);
@@ -59,6 +59,12 @@ std::vector<kv::CanonicalRef> Context::base_of(kv::CanonicalKind kind) const {
   return base;
 }
 
+uint64_t Context::base_tokens(kv::CanonicalKind kind) const {
+  uint64_t tokens = 0;
+  for (const kv::CanonicalRef& base : base_of(kind)) tokens += base->size();
+  return tokens;
+}
+
 // Blocks that an encoding would take from `available`: its own, its base's, and those of a ready
 // base that would no longer be evictable. Texts in `counted` are free, and are added to it.
 uint64_t Context::encode_need(const kv::CanonicalRef& text,
@@ -66,7 +72,7 @@ uint64_t Context::encode_need(const kv::CanonicalRef& text,
   if (std::ranges::find(counted, text.get()) != counted.end()) return 0;
   counted.push_back(text.get());
   if (text->state == kv::CanonicalState::pending) return 0;
-  if (text->state == kv::CanonicalState::ready) return text->pins ? 0 : text->blocks.size();
+  if (text->ready()) return text->evictable() ? text->blocks.size() : 0;
   uint64_t need = pool_->blocks_for(text->size());
   for (const kv::CanonicalRef& base : base_of(text->kind)) need += encode_need(base, counted);
   return need;
@@ -95,7 +101,7 @@ void Context::start_encode(const kv::CanonicalRef& text) {
   active_.push_back(job);
   for (Segment& segment : job->segments) {
     if (segment.computed_here()) continue;
-    ++segment.canonical->pins;
+    canonicals_.hold(*segment.canonical);
     segment.pinned = true;
   }
   reserve(*job, pool_->blocks_for(text->size()));
@@ -106,9 +112,7 @@ void Context::start_encode(const kv::CanonicalRef& text) {
 void Context::finish_encode(SessionState& job, Status status) noexcept {
   kv::Canonical& text = *job.task->target;
   if (status == Status::ok) {
-    text.blocks = std::move(job.segments.back().span.blocks);
-    text.state = kv::CanonicalState::ready;
-    text.last_use = ++clock_;
+    canonicals_.take_in(text, std::move(job.segments.back().span.blocks));
   } else {
     text.state = kv::CanonicalState::failed;
     text.error = status;
@@ -119,8 +123,8 @@ void Context::finish_encode(SessionState& job, Status status) noexcept {
 }
 
 kv::CanonicalRef Context::create_chunk(std::vector<int32_t> tokens, bool lazy) {
-  uint64_t length = tokens.size();
-  for (const kv::CanonicalRef& base : base_of(kv::CanonicalKind::chunk)) length += base->size();
+  const uint64_t depth = base_tokens(kv::CanonicalKind::chunk);
+  const uint64_t length = depth + tokens.size();
   std::lock_guard guard(lock_);
   if (failure_ != Status::ok) fail(failure_, failure_message_);
   if (length > max_session_tokens_) {
@@ -131,7 +135,7 @@ kv::CanonicalRef Context::create_chunk(std::vector<int32_t> tokens, bool lazy) {
   canonicals_.sweep();
   const kv::Identity identity = kv::identify(chunk_base_, kv::CanonicalKind::chunk, tokens);
   kv::CanonicalRef chunk =
-      canonicals_.intern(kv::CanonicalKind::chunk, identity, std::move(tokens));
+      canonicals_.intern(kv::CanonicalKind::chunk, identity, std::move(tokens), depth);
   const bool known =
       chunk->state == kv::CanonicalState::ready || chunk->state == kv::CanonicalState::pending;
   ++(known ? counts_.chunk_hits : counts_.chunk_misses);
@@ -182,6 +186,9 @@ ChunkInfo Context::chunk_info(const kv::CanonicalRef& chunk) {
   info.bytes = chunk->blocks.size() * pool_->block_bytes();
   info.uses = chunk->uses;
   info.identity = chunk->identity;
+  info.pinned = chunk->pinned;
+  info.sessions = sessions_of(*chunk);
+  info.cost = static_cast<uint64_t>(chunk->cost);
   return info;
 }
 

@@ -51,6 +51,8 @@ struct Metrics {
   uint64_t chunk_hits = 0;
   uint64_t chunk_misses = 0;
   uint64_t steps = 0;
+  uint64_t evicted_chunks = 0;
+  uint64_t evicted_runs = 0;  // their pages
   // filled by Context::metrics
   uint32_t page_size = 0;
   uint64_t page_bytes = 0;
@@ -61,6 +63,7 @@ struct Metrics {
   uint64_t pages_peak = 0;
   uint64_t sessions = 0;
   uint64_t chunks = 0;
+  uint64_t pages_pinned = 0;
 };
 
 struct ChunkInfo {
@@ -69,6 +72,9 @@ struct ChunkInfo {
   uint64_t bytes = 0;
   uint64_t uses = 0;
   kv::Identity identity;
+  bool pinned = false;
+  uint64_t sessions = 0;  // that use it now
+  uint64_t cost = 0;      // multiply-adds
 };
 
 struct SessionInfo {
@@ -126,6 +132,14 @@ class Context {
   ChunkInfo chunk_info(const kv::CanonicalRef& chunk);
   void release_chunk(kv::CanonicalRef chunk) noexcept;
 
+  // ---- library.cpp: what the application does with the chunks that are there
+  // Of chunks that have KV, that a handle or a session refers to, or that are pinned; in the order
+  // of their creation.
+  std::vector<kv::Identity> list_chunks();
+  kv::CanonicalRef find_chunk(const kv::Identity& identity);
+  void pin_chunk(const kv::CanonicalRef& chunk, bool pinned);
+  void drop_chunk(const kv::CanonicalRef& chunk, bool memory);
+
  private:
   friend class ContextProbe;
   struct Participant;
@@ -136,9 +150,13 @@ class Context {
   void make_base(const ContextOptions& options);
   std::string primer_text(const ContextOptions& options) const;
   std::vector<kv::CanonicalRef> base_of(kv::CanonicalKind kind) const;
+  uint64_t base_tokens(kv::CanonicalKind kind) const;
   uint64_t encode_need(const kv::CanonicalRef& text, std::vector<const kv::Canonical*>& counted);
   void start_encode(const kv::CanonicalRef& text);
   void finish_encode(SessionState& job, Status status) noexcept;
+
+  // ---- library.cpp
+  uint64_t sessions_of(const kv::Canonical& text) const;
 
   // ---- sessions.cpp
   void check_idle(const SessionState& session) const;
@@ -173,6 +191,7 @@ class Context {
   bool match_block(SessionState& session, Segment& segment, bool last_segment);
   void publish_blocks(SessionState& session, Segment& segment, bool closed);
   kv::PrefixNode* edge(const kv::PrefixKey& key, const kv::BlockRef& block);
+  void come_to(SessionState& session, kv::PrefixNode* node) noexcept;
   void stand_on(SessionState& session, kv::PrefixNode* node) noexcept;
   static bool needs_private_tail(const SessionState& session);
   void reopen_last_token(SessionState& session);
@@ -253,7 +272,6 @@ class Context {
   Status failure_ = Status::ok;  // of the device, for good
   std::string failure_message_ = "the device was lost";
   bool unsettled_ = false;  // a task ended since sessions were last settled
-  uint64_t clock_ = 0;      // of last_use
   uint64_t next_wait_ = 0;  // wait_any's turn
   bool waits_ended_ = false;
   uint64_t next_turn_ = 0;    // the scheduler's turn
@@ -267,8 +285,9 @@ class Context {
   // The pool outlives everything that holds blocks.
   std::unique_ptr<kv::PagePool> pool_;
   std::unique_ptr<Program> program_;
-  kv::CanonicalStore canonicals_;
-  kv::PrefixCache prefixes_;
+  kv::ValueRule value_rule_;
+  kv::CanonicalStore canonicals_{value_rule_};
+  kv::PrefixCache prefixes_{value_rule_};
   kv::CanonicalRef anchor_;  // null: none
   kv::CanonicalRef primer_;
   bool chunks_alone_ = false;

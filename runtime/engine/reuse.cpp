@@ -23,11 +23,10 @@ void Context::attach_ready(SessionState& session) {
     }
     segment.attached = true;
     if (!segment.pinned) {
-      ++text.pins;
+      canonicals_.hold(text);
       segment.pinned = true;
     }
     ++text.uses;
-    text.last_use = ++clock_;
     (segment.exact ? session.ready_exact : session.ready_approximate) += segment.length;
     if (session.task->purpose != Purpose::encode) {
       Task& task = *session.task;
@@ -45,11 +44,13 @@ void Context::walk_prefix(SessionState& session, bool match) {
     Segment& segment = session.segments[session.prefix_segment];
     if (!segment.computed_here()) {
       if (!segment.attached) return;
-      stand_on(
-          session,
-          edge(
-              {session.prefix, kv::PrefixKind::shared, segment.canonical->serial, segment.skip, {}},
-              nullptr));
+      kv::PrefixKey key;
+      key.parent = session.prefix;
+      key.kind = kv::PrefixKind::shared;
+      key.canonical = segment.canonical->serial;
+      key.hidden = segment.skip;
+      key.length = segment.length;
+      come_to(session, edge(key, nullptr));
     } else {
       if (probing(session, session.prefix_segment)) return;
       const bool closed = !last || segment.kind != SegmentKind::text;
@@ -90,7 +91,7 @@ void Context::publish_blocks(SessionState& session, Segment& segment, bool close
     // Where another session was first, its block serves both: the same tokens behind the same
     // context. So whoever stands on a node holds the blocks of the whole path.
     block = node->block;
-    stand_on(session, node);
+    come_to(session, node);
     ++segment.published;
   }
 }
@@ -105,11 +106,11 @@ bool Context::match_block(SessionState& session, Segment& segment, bool last_seg
   }
   const uint32_t tokens = std::min(page_slots, pending);
   if (last_segment && tokens == pending) return false;  // the last token's logits are wanted
-  kv::PrefixNode* node = prefixes_.find(block_key(session, segment, page_slots, tokens), ++clock_);
+  kv::PrefixNode* node = prefixes_.find(block_key(session, segment, page_slots, tokens));
   if (!node) return false;
   segment.span.append(node->block, tokens);
   ++segment.published;
-  stand_on(session, node);
+  come_to(session, node);
   (segment.exact ? session.ready_exact : session.ready_approximate) += tokens;
   Task& task = *session.task;
   (segment.exact ? task.reused_exact : task.reused_approximate) += tokens;
@@ -124,13 +125,19 @@ bool Context::match_block(SessionState& session, Segment& segment, bool last_seg
 
 // One edge of the prefix tree, known or new.
 kv::PrefixNode* Context::edge(const kv::PrefixKey& key, const kv::BlockRef& block) {
-  kv::PrefixNode* node = prefixes_.find(key, ++clock_);
-  return node ? node : prefixes_.insert(key, block, clock_);
+  kv::PrefixNode* node = prefixes_.find(key);
+  return node ? node : prefixes_.insert(key, block);
+}
+
+// One node on: a prompt more that has taken it, or made it.
+void Context::come_to(SessionState& session, kv::PrefixNode* node) noexcept {
+  ++node->uses;
+  stand_on(session, node);
 }
 
 void Context::stand_on(SessionState& session, kv::PrefixNode* node) noexcept {
-  if (node) ++node->holders;
-  if (session.prefix) --session.prefix->holders;
+  if (node) prefixes_.hold(*node);
+  if (session.prefix) prefixes_.let_go(*session.prefix);
   session.prefix = node;
 }
 
@@ -178,7 +185,7 @@ void Context::reopen_last_token(SessionState& session) {
   if (last.computed_here()) last.tokens.pop_back();
   if (slot % page_slots == 0) last.span.shrink(last.span.blocks.size() - 1, slot);
   if (last.length == 0) {
-    if (last.pinned) --last.canonical->pins;
+    if (last.pinned) canonicals_.let_go(*last.canonical);
     session.segments.pop_back();
   }
   session.segments.push_back(std::move(tail));
