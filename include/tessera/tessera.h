@@ -353,6 +353,9 @@ typedef struct tsr_metrics {
   uint64_t load_failures;      /* files that were there and of no use, ever */
   uint64_t store_failures;     /* texts that could not be written, ever */
   uint64_t disk_bytes;         /* of all files in the folder, when it was last looked through */
+  uint64_t evicted_chunks;     /* chunks whose KV was given up for other pages, ever */
+  uint64_t evicted_runs;       /* pages of prefix runs, repaired heads included, likewise */
+  uint64_t pages_pinned;       /* of pages_used, those of pinned chunks */
 } tsr_metrics;
 
 TSR_API tsr_status tsr_metrics_init(tsr_metrics *metrics, uint32_t struct_size);
@@ -397,11 +400,45 @@ typedef struct tsr_chunk_info {
   uint64_t tokens;
   uint64_t bytes;         /* of KV, whole pages; 0 when absent */
   uint64_t uses;          /* prompts that took its KV */
-  uint64_t identity[2];   /* hash over model, anchor, primer, KV type and tokens */
+  uint64_t identity[2];   /* hash over model, anchor, primer, KV type and tokens; tsr_chunk_id */
+  uint64_t sessions;      /* that use its KV now */
+  uint64_t disk_bytes;    /* of its file in the disk tier; 0: none */
+  uint64_t cost;          /* of encoding it, in multiply-adds; what eviction weighs */
+  int32_t pinned;         /* 1 or 0 */
+  uint32_t reserved;
 } tsr_chunk_info;
 
 TSR_API tsr_status tsr_chunk_info_init(tsr_chunk_info *info, uint32_t struct_size);
 TSR_API tsr_status tsr_chunk_get_info(tsr_chunk chunk, tsr_chunk_info *info);
+
+/* Names a chunk of a context: tsr_chunk_info.identity. Used in arrays only. */
+typedef struct tsr_chunk_id {
+  uint64_t low;
+  uint64_t high;
+} tsr_chunk_id;
+
+/* The chunks that have KV, that a handle or a session refers to, or that are pinned, in the order
+ * in which they were created; then those that only the disk tier has. IO_ERROR. */
+TSR_API tsr_status tsr_context_list_chunks(tsr_context context, tsr_chunk_id *ids,
+                                           uint64_t capacity, uint64_t *count);
+
+/* A handle of its own to a chunk that tsr_context_list_chunks would tell of. NOT_FOUND: there is no
+ * such chunk any more. IO_ERROR. */
+TSR_API tsr_status tsr_chunk_open(tsr_context context, const tsr_chunk_id *id, tsr_chunk *out);
+
+/* A pinned chunk (1; 0: no longer) keeps its KV, whatever else needs pages, and whether or not it
+ * has a handle: the pin is the chunk's. It does not encode: a chunk without KV keeps what it gets
+ * when it is first waited for or used. To pin what is pinned changes nothing.
+ * CAPACITY: running requests were promised the pages that would be kept. */
+TSR_API tsr_status tsr_chunk_pin(tsr_chunk chunk, int32_t pinned);
+
+#define TSR_DROP_MEMORY UINT64_C(1) /* its KV in pages, and its pin */
+#define TSR_DROP_DISK UINT64_C(2)   /* its file in the disk tier, where there is one */
+
+/* Gives up a chunk's KV now; flags 0 means both. The handle stays, and so does the chunk: where it
+ * is used again, it is encoded again. Prefix runs that were computed behind it stay.
+ * BUSY: sessions use it (tsr_chunk_info.sessions), or it is being encoded; nothing was dropped. */
+TSR_API tsr_status tsr_chunk_drop(tsr_chunk chunk, uint64_t flags);
 
 /* ------------------------------------------------------------------------------------- Sessions */
 

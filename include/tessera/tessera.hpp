@@ -251,12 +251,25 @@ class Context : public detail::Handle<tsr_context, tsr_context_destroy> {
     check(status);
     return result;
   }
+
+  std::vector<tsr_chunk_id> chunks() const {
+    return detail::sized<std::vector<tsr_chunk_id>>(
+        [&](tsr_chunk_id* out, uint64_t room, uint64_t* count) {
+          return tsr_context_list_chunks(handle_, out, room, count);
+        });
+  }
 };
 
 class Chunk : public detail::Handle<tsr_chunk, tsr_chunk_destroy> {
  public:
   Chunk(const Context& context, std::string_view text, const ChunkOptions& options = {}) {
     check(tsr_chunk_create_text(context.get(), text.data(), text.size(), &options, &handle_));
+  }
+  // A chunk that Context::chunks told of.
+  static Chunk open(const Context& context, const tsr_chunk_id& id) {
+    Chunk chunk;
+    check(tsr_chunk_open(context.get(), &id, &chunk.handle_));
+    return chunk;
   }
 
   // Whether the chunk is encoded now; false after `timeout_ms`.
@@ -272,6 +285,12 @@ class Chunk : public detail::Handle<tsr_chunk, tsr_chunk_destroy> {
     check(tsr_chunk_get_info(handle_, &info));
     return info;
   }
+
+  void pin(bool pinned = true) const { check(tsr_chunk_pin(handle_, pinned ? 1 : 0)); }
+  void drop(uint64_t flags = 0) const { check(tsr_chunk_drop(handle_, flags)); }
+
+ private:
+  Chunk() = default;
 };
 
 // text() is valid until the next event of the same session is taken; so is what top() copies.

@@ -148,6 +148,9 @@ tsr_status tsr_context_get_metrics(tsr_context context, tsr_metrics* metrics) {
     value.load_failures = m.disk.load_failures;
     value.store_failures = m.disk.store_failures;
     value.disk_bytes = m.disk.bytes;
+    value.evicted_chunks = m.evicted_chunks;
+    value.evicted_runs = m.evicted_runs;
+    value.pages_pinned = m.pages_pinned;
     write_struct(metrics, value, version_1<tsr_metrics>, "metrics");
   });
 }
@@ -199,6 +202,55 @@ tsr_status tsr_chunk_get_info(tsr_chunk chunk, tsr_chunk_info* info) {
     value.uses = i.uses;
     value.identity[0] = i.identity.low;
     value.identity[1] = i.identity.high;
+    value.sessions = i.sessions;
+    value.disk_bytes = i.disk_bytes;
+    value.cost = i.cost;
+    value.pinned = i.pinned;
     write_struct(info, value, version_1<tsr_chunk_info>, "info");
+  });
+}
+
+tsr_status tsr_context_list_chunks(tsr_context context, tsr_chunk_id* ids, uint64_t capacity,
+                                   uint64_t* count) {
+  return guarded([&] {
+    const auto object = find<ContextObject>(context);
+    require(count, "count");
+    std::vector<tsr_chunk_id> all;
+    for (const kv::Identity& identity : object->engine->list_chunks()) {
+      all.push_back({identity.low, identity.high});
+    }
+    write_array<tsr_chunk_id>(all, ids, capacity, count, "ids", "count");
+  });
+}
+
+tsr_status tsr_chunk_open(tsr_context context, const tsr_chunk_id* id, tsr_chunk* out) {
+  return guarded([&] {
+    const auto owner = find<ContextObject>(context);
+    require(id, "id");
+    require(out, "out");
+    auto object = std::make_shared<ChunkObject>();
+    object->context = owner;
+    object->text = owner->engine->find_chunk({id->low, id->high});
+    *out = publish<tsr_chunk>(std::move(object));
+  });
+}
+
+tsr_status tsr_chunk_pin(tsr_chunk chunk, int32_t pinned) {
+  return guarded([&] {
+    const auto object = find<ChunkObject>(chunk);
+    if (pinned != 0 && pinned != 1) {
+      invalid("pinned is " + std::to_string(pinned) + ", must be 1 or 0");
+    }
+    object->context->engine->pin_chunk(object->text, pinned == 1);
+  });
+}
+
+tsr_status tsr_chunk_drop(tsr_chunk chunk, uint64_t flags) {
+  return guarded([&] {
+    const auto object = find<ChunkObject>(chunk);
+    check_flags(flags, TSR_DROP_MEMORY | TSR_DROP_DISK, "flags");
+    const bool both = flags == 0;
+    object->context->engine->drop_chunk(object->text, both || (flags & TSR_DROP_MEMORY),
+                                        both || (flags & TSR_DROP_DISK));
   });
 }

@@ -17,13 +17,19 @@ uint64_t Context::available() const {
 
 void Context::check_available(uint64_t blocks) const {
   // Also for no blocks: what a session attached may have been promised to others.
-  if (reserved_ + blocks <= obtainable()) return;
+  const uint64_t could = obtainable();
+  if (reserved_ + blocks <= could) return;
+  const uint64_t missing = reserved_ + blocks - could;
   const uint64_t room = available();
   const uint64_t bytes = pool_->block_bytes();
-  fail(Status::capacity, "the KV budget has " + std::to_string(room * bytes) +
-                             " bytes left beside what runs now; the request needs " +
-                             std::to_string(blocks * bytes) + ", " +
-                             std::to_string((blocks - room) * bytes) + " more");
+  std::string message = "the KV budget has " + std::to_string(room * bytes) +
+                        " bytes left beside what runs now; the request needs " +
+                        std::to_string((room + missing) * bytes) + ", " +
+                        std::to_string(missing * bytes) + " more";
+  if (const uint64_t pinned = canonicals_.pinned_blocks()) {
+    message += "; pinned chunks hold " + std::to_string(pinned * bytes);
+  }
+  fail(Status::capacity, message);
 }
 
 // Blocks that the session still has to take for its own tokens and `new_tokens` more, all that is
@@ -114,18 +120,17 @@ void Context::keep_to_itself(SessionState& session, kv::Span& span) {
   span.blocks[at] = std::move(own);
 }
 
-// Gives up the longest unused of all that only caches hold. Throws where there is none, which a
+// Gives up what is worth least of all that only caches hold. Throws where there is none, which a
 // reservation rules out.
 void Context::evict_one() {
-  kv::Canonical* oldest = nullptr;
-  for (const kv::CanonicalRef& text : canonicals_.entries()) {
-    if (text->evictable() && (!oldest || text->last_use < oldest->last_use)) oldest = text.get();
-  }
-  const kv::PrefixNode* node = prefixes_.oldest_evictable();
-  if (node && (!oldest || node->last_use <= oldest->last_use)) {
-    prefixes_.erase(*node);
-  } else if (oldest) {
-    kv::drop_kv(*oldest);
+  kv::Canonical* text = canonicals_.cheapest();
+  kv::PrefixNode* node = prefixes_.cheapest();
+  if (node && (!text || kv::ValueRule::before(*node, *text))) {
+    prefixes_.evict(*node);
+    ++counts_.evicted_runs;
+  } else if (text) {
+    counts_.evicted_chunks += text->kind == kv::CanonicalKind::chunk;
+    canonicals_.evict(*text);
   } else {
     fail(Status::internal, "no page could be given back although one was reserved");
   }

@@ -15,6 +15,8 @@ struct Context::Held {
   std::vector<Part> parts;  // of segments
   kv::PrefixNode* prefix;
   uint32_t prefix_segment;
+  bool prefix_open;
+  uint64_t private_from;
   uint64_t ready_exact, ready_approximate;
   uint64_t shared_tokens, prefix_tokens;  // of the metrics
 };
@@ -27,6 +29,8 @@ Context::Held Context::held(const SessionState& session) const {
   }
   held.prefix = session.prefix;
   held.prefix_segment = session.prefix_segment;
+  held.prefix_open = session.prefix_open;
+  held.private_from = session.private_from;
   held.ready_exact = session.ready_exact;
   held.ready_approximate = session.ready_approximate;
   held.shared_tokens = counts_.shared_tokens;
@@ -41,12 +45,17 @@ void Context::put_back(SessionState& session, const Held& before) noexcept {
     segment.span.shrink(part.blocks, part.slots);
     segment.published = part.published;
     if (segment.attached && !part.attached) --segment.canonical->uses;
-    if (segment.pinned && !part.pinned) --segment.canonical->pins;
+    if (segment.pinned && !part.pinned) canonicals_.let_go(*segment.canonical);
     segment.attached = part.attached;
     segment.pinned = part.pinned;
   }
+  for (kv::PrefixNode* node = session.prefix; node && node != before.prefix; node = node->parent) {
+    --node->uses;
+  }
   stand_on(session, before.prefix);
   session.prefix_segment = before.prefix_segment;
+  session.prefix_open = before.prefix_open;
+  session.private_from = before.private_from;
   session.ready_exact = before.ready_exact;
   session.ready_approximate = before.ready_approximate;
   counts_.shared_tokens = before.shared_tokens;
@@ -82,7 +91,7 @@ void Context::begin(SessionState& session, Task task, uint64_t new_tokens) {
       if (segment.computed_here() || segment.attached) continue;
       start_encode(segment.canonical);
       if (segment.pinned) continue;
-      ++segment.canonical->pins;
+      canonicals_.hold(*segment.canonical);
       segment.pinned = true;
     }
     active_.push_back(self);
@@ -99,7 +108,7 @@ void Context::begin(SessionState& session, Task task, uint64_t new_tokens) {
 // Lets go of all KV and of the place in the prefix tree.
 void Context::drop_context(SessionState& session) noexcept {
   for (Segment& segment : session.segments) {
-    if (segment.pinned) --segment.canonical->pins;
+    if (segment.pinned) canonicals_.let_go(*segment.canonical);
   }
   session.segments.clear();
   stand_on(session, nullptr);

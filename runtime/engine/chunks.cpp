@@ -41,7 +41,7 @@ void Context::make_base(const ContextOptions& options) {
   const auto make = [&](kv::CanonicalKind kind, const std::string& text, bool special) {
     const std::vector<int32_t> tokens = tokenizer.encode(text, special);
     identity = kv::identify(identity, kind, tokens);
-    return tokens.empty() ? nullptr : canonicals_.intern(kind, identity, tokens);
+    return tokens.empty() ? nullptr : canonicals_.intern(kind, identity, tokens, base_tokens(kind));
   };
   anchor_ = make(kv::CanonicalKind::anchor, options.anchor, true);
   primer_ = make(kv::CanonicalKind::primer, primer_text(options), false);
@@ -80,6 +80,12 @@ std::vector<kv::CanonicalRef> Context::base_of(kv::CanonicalKind kind) const {
   return base;
 }
 
+uint64_t Context::base_tokens(kv::CanonicalKind kind) const {
+  uint64_t tokens = 0;
+  for (const kv::CanonicalRef& base : base_of(kind)) tokens += base->size();
+  return tokens;
+}
+
 // Blocks that an encoding would take from `available`: its own, its base's, and those of a ready
 // base that would no longer be evictable. Texts in `counted` are free, and are added to it.
 uint64_t Context::encode_need(const kv::CanonicalRef& text,
@@ -87,7 +93,7 @@ uint64_t Context::encode_need(const kv::CanonicalRef& text,
   if (std::ranges::find(counted, text.get()) != counted.end()) return 0;
   counted.push_back(text.get());
   if (text->state == kv::CanonicalState::pending) return 0;
-  if (text->state == kv::CanonicalState::ready) return text->pins ? 0 : text->blocks.size();
+  if (text->ready()) return text->evictable() ? text->blocks.size() : 0;
   uint64_t need = pool_->blocks_for(text->size());
   for (const kv::CanonicalRef& base : base_of(text->kind)) need += encode_need(base, counted);
   return need;
@@ -128,7 +134,7 @@ void Context::start_encode(const kv::CanonicalRef& text, bool asleep) {
   }
   for (Segment& segment : job->segments) {
     if (segment.computed_here()) continue;
-    ++segment.canonical->pins;
+    canonicals_.hold(*segment.canonical);
     segment.pinned = true;
   }
   reserve(*job, pool_->blocks_for(text->size()));
@@ -139,9 +145,7 @@ void Context::start_encode(const kv::CanonicalRef& text, bool asleep) {
 void Context::finish_encode(SessionState& job, Status status) noexcept {
   kv::Canonical& text = *job.task->target;
   if (status == Status::ok) {
-    text.blocks = std::move(job.segments.back().span.blocks);
-    text.state = kv::CanonicalState::ready;
-    text.last_use = ++clock_;
+    canonicals_.take_in(text, std::move(job.segments.back().span.blocks));
     if (job.task->stage == EncodeStage::computing) store_later(job.task->target);
   } else {
     text.state = kv::CanonicalState::failed;
@@ -154,8 +158,7 @@ void Context::finish_encode(SessionState& job, Status status) noexcept {
 
 // Whether a chunk of so many tokens can be encoded.
 void Context::check_chunk(uint64_t tokens) const {
-  uint64_t length = tokens;
-  for (const kv::CanonicalRef& base : base_of(kv::CanonicalKind::chunk)) length += base->size();
+  const uint64_t length = base_tokens(kv::CanonicalKind::chunk) + tokens;
   if (length <= max_session_tokens_) return;
   fail(Status::capacity, "the chunk has " + std::to_string(tokens) +
                              " tokens, with anchor and primer " + std::to_string(length) +
@@ -163,13 +166,14 @@ void Context::check_chunk(uint64_t tokens) const {
 }
 
 kv::CanonicalRef Context::create_chunk(std::vector<int32_t> tokens, bool lazy) {
+  const uint64_t depth = base_tokens(kv::CanonicalKind::chunk);
   std::lock_guard guard(lock_);
   if (failure_ != Status::ok) fail(failure_, failure_message_);
   check_chunk(tokens.size());
   canonicals_.sweep();
   const kv::Identity identity = kv::identify(chunk_base_, kv::CanonicalKind::chunk, tokens);
   kv::CanonicalRef chunk =
-      canonicals_.intern(kv::CanonicalKind::chunk, identity, std::move(tokens));
+      canonicals_.intern(kv::CanonicalKind::chunk, identity, std::move(tokens), depth);
   const bool known =
       chunk->state == kv::CanonicalState::ready || chunk->state == kv::CanonicalState::pending;
   ++(known ? counts_.chunk_hits : counts_.chunk_misses);
@@ -213,13 +217,18 @@ void Context::end_chunk_waits(bool& ended) noexcept {
 }
 
 ChunkInfo Context::chunk_info(const kv::CanonicalRef& chunk) {
-  std::lock_guard guard(lock_);
+  std::unique_lock guard(lock_);
   ChunkInfo info;
   info.state = chunk->state;
   info.tokens = chunk->size();
   info.bytes = chunk->blocks.size() * pool_->block_bytes();
   info.uses = chunk->uses;
   info.identity = chunk->identity;
+  info.pinned = chunk->pinned;
+  info.sessions = sessions_of(*chunk);
+  info.cost = static_cast<uint64_t>(chunk->cost);
+  guard.unlock();
+  if (disk_) info.disk_bytes = disk_->folder().bytes_of(chunk->kind, info.identity, info.tokens);
   return info;
 }
 

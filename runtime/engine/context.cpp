@@ -11,10 +11,20 @@ namespace {
 
 constexpr uint32_t kMostStepTokens = 256;
 
+// Of KV: what stands behind the last layer is not needed for it.
+kv::Work work_of(const model::Hyperparameters& h) {
+  const double layers = h.layers, width = h.width, ffn = h.ffn_width;
+  const double heads = double{1} * h.heads * h.head_dim;
+  const double kv_heads = double{1} * h.kv_heads * h.head_dim;
+  return {layers * width * (2 * heads + 2 * kv_heads + 3 * ffn), layers * 2 * heads};
+}
+
 }  // namespace
 
 Context::Context(std::shared_ptr<const model::Model> model, const ContextOptions& options)
-    : model_(std::move(model)), log_error_(options.log_error) {
+    : model_(std::move(model)),
+      log_error_(options.log_error),
+      value_rule_(work_of(model_->hyperparameters())) {
   const model::Hyperparameters& h = model_->hyperparameters();
   max_session_tokens_ = options.max_session_tokens ? options.max_session_tokens : h.context_length;
   if (max_session_tokens_ > h.context_length) {
@@ -68,6 +78,7 @@ Metrics Context::metrics() {
   m.pages_total = pool_->total();
   m.pages_used = pool_->used();
   m.pages_cached = canonicals_.evictable_blocks() + prefixes_.evictable_blocks();
+  m.pages_pinned = canonicals_.pinned_blocks();
   m.pages_reserved = reserved_;
   m.pages_peak = pool_->peak();
   m.sessions = sessions_.size();

@@ -62,6 +62,8 @@ struct Metrics {
   uint64_t chunk_misses = 0;
   uint64_t steps = 0;
   uint64_t chunks_loaded = 0;
+  uint64_t evicted_chunks = 0;
+  uint64_t evicted_runs = 0;  // their pages
   // filled by Context::metrics
   uint32_t page_size = 0;
   uint64_t page_bytes = 0;
@@ -72,6 +74,7 @@ struct Metrics {
   uint64_t pages_peak = 0;
   uint64_t sessions = 0;
   uint64_t chunks = 0;
+  uint64_t pages_pinned = 0;
   DiskCounts disk;
 };
 
@@ -89,6 +92,10 @@ struct ChunkInfo {
   uint64_t bytes = 0;
   uint64_t uses = 0;
   kv::Identity identity;
+  bool pinned = false;
+  uint64_t sessions = 0;    // that use it now
+  uint64_t disk_bytes = 0;  // of its file
+  uint64_t cost = 0;        // multiply-adds
 };
 
 struct SessionInfo {
@@ -178,6 +185,14 @@ class Context {
   // Removes a chunk's file; its KV in memory stays. False: there was none. Throws io_error.
   bool remove_from_disk(const kv::Identity& chunk);
 
+  // ---- library.cpp: what the application does with the chunks that are there
+  // Of chunks that have KV, that a handle or a session refers to, or that are pinned; in the order
+  // of their creation.
+  std::vector<kv::Identity> list_chunks();
+  kv::CanonicalRef find_chunk(const kv::Identity& identity);
+  void pin_chunk(const kv::CanonicalRef& chunk, bool pinned);
+  void drop_chunk(const kv::CanonicalRef& chunk, bool memory, bool disk);
+
  private:
   friend class ContextProbe;
   struct Participant;
@@ -189,6 +204,7 @@ class Context {
   void make_base(const ContextOptions& options);
   std::string primer_text(const ContextOptions& options) const;
   std::vector<kv::CanonicalRef> base_of(kv::CanonicalKind kind) const;
+  uint64_t base_tokens(kv::CanonicalKind kind) const;
   uint64_t encode_need(const kv::CanonicalRef& text, std::vector<const kv::Canonical*>& counted);
   void check_chunk(uint64_t tokens) const;
   void start_encode(const kv::CanonicalRef& text, bool asleep = false);
@@ -208,6 +224,11 @@ class Context {
   void store_later(const kv::CanonicalRef& text) noexcept;
   bool store_one() noexcept;
   void store(const kv::Canonical& text);
+
+  // ---- library.cpp
+  uint64_t sessions_of(const kv::Canonical& text) const;
+  kv::CanonicalRef known_chunk(const kv::Identity& identity);  // takes lock_
+  void drop_memory(const kv::CanonicalRef& chunk);             // takes lock_
 
   // ---- sessions.cpp
   void check_idle(const SessionState& session) const;
@@ -250,6 +271,7 @@ class Context {
   bool match_block(SessionState& session, Segment& segment, bool last_segment);
   void publish_blocks(SessionState& session, Segment& segment, bool closed);
   kv::PrefixNode* edge(const kv::PrefixKey& key, const kv::BlockRef& block);
+  void come_to(SessionState& session, kv::PrefixNode* node) noexcept;
   void stand_on(SessionState& session, kv::PrefixNode* node) noexcept;
   void leave_runs(SessionState& session, uint64_t position) noexcept;
   void step_back(SessionState& session) noexcept;
@@ -347,15 +369,14 @@ class Context {
   Status failure_ = Status::ok;  // of the device, for good
   std::string failure_message_ = "the device was lost";
   bool unsettled_ = false;  // a task ended since sessions were last settled
-  uint64_t clock_ = 0;      // of last_use
   uint64_t next_wait_ = 0;  // wait_any's turn
   bool waits_ended_ = false;
-  uint64_t next_turn_ = 0;    // the scheduler's turn
-  bool stoppable_ = false;    // the next step, or the one under way
-  bool patient_ = false;      // it may also be long
-  bool alone_ = false;        // the next step is one session's
-  bool computing_ = false;    // a step is under way
-  bool was_stopped_ = false;  // the last step
+  uint64_t next_turn_ = 0;              // the scheduler's turn
+  bool stoppable_ = false;              // the next step, or the one under way
+  bool patient_ = false;                // it may also be long
+  bool alone_ = false;                  // the next step is one session's
+  bool computing_ = false;              // a step is under way
+  bool was_stopped_ = false;            // the last step
   std::condition_variable pages_free_;  // PageAccess waits
   uint32_t page_users_ = 0;             // PageAccess objects: no step begins
   bool pages_taken_ = false;            // by one of them
@@ -365,8 +386,9 @@ class Context {
   // The pool outlives everything that holds blocks.
   std::unique_ptr<kv::PagePool> pool_;
   std::unique_ptr<Program> program_;
-  kv::CanonicalStore canonicals_;
-  kv::PrefixCache prefixes_;
+  kv::ValueRule value_rule_;
+  kv::CanonicalStore canonicals_{value_rule_};
+  kv::PrefixCache prefixes_{value_rule_};
   kv::CanonicalRef anchor_;  // null: none
   kv::CanonicalRef primer_;
   bool chunks_alone_ = false;

@@ -19,7 +19,7 @@ void Context::open_disk(const ContextOptions& options) {
     std::lock_guard guard(lock_);
     std::vector<kv::Identity> used;
     for (const kv::CanonicalRef& text : canonicals_.entries()) {
-      if (text->pins > 0) used.push_back(text->identity);
+      if (text->holders > 0 || text->pinned) used.push_back(text->identity);
     }
     return used;
   };
@@ -152,7 +152,7 @@ void Context::compute_instead(SessionState& job) {
 bool Context::settle_waiting(SessionState& job) noexcept {
   const Task& task = *job.task;
   if (task.stage == EncodeStage::computing) return false;
-  if (task.stage == EncodeStage::asleep && task.target->pins == 0) {
+  if (task.stage == EncodeStage::asleep && task.target->holders == 0) {
     task.target->state = kv::CanonicalState::absent;
     end_task(job);
   }

@@ -5,15 +5,15 @@
 namespace tessera::engine {
 
 SessionRef Context::fork(SessionState& session) {
-  auto fork = std::make_shared<SessionState>(session.options);
   std::lock_guard guard(lock_);
   check_idle(session);
+  auto fork = std::make_shared<SessionState>(session.options);  // goes before the lock, if it fails
   fork->segments = session.segments;
   sessions_.push_back(fork);
 
   // Nothing fails from here on.
   for (const Segment& segment : fork->segments) {
-    if (segment.pinned) ++segment.canonical->pins;
+    if (segment.pinned) canonicals_.hold(*segment.canonical);
   }
   fork->tokens = session.tokens;
   fork->settled = session.settled;

@@ -39,11 +39,10 @@ void Context::attach_ready(SessionState& session) {
     segment.attached = true;
     const uint32_t taken = segment.ready();
     if (!segment.pinned) {
-      ++text.pins;
+      canonicals_.hold(text);
       segment.pinned = true;
     }
     ++text.uses;
-    text.last_use = ++clock_;
     (segment.exact ? session.ready_exact : session.ready_approximate) += taken;
     if (session.task->purpose != Purpose::encode) {
       Task& task = *session.task;
@@ -61,6 +60,7 @@ kv::PrefixKey shared_key(const SessionState& session, const Segment& segment) {
   key.kind = kv::PrefixKind::shared;
   key.canonical = segment.canonical->serial;
   key.hidden = segment.skip;
+  key.length = segment.length;
   // Of a chunk that a rewind cut: what is left.
   if (segment.skip + segment.length < segment.canonical->size()) key.tokens = segment.text();
   return key;
@@ -87,7 +87,7 @@ void Context::walk_prefix(SessionState& session, bool match) {
     Segment& segment = session.segments[session.prefix_segment];
     if (!segment.computed_here()) {
       if (!segment.attached) return;
-      stand_on(session, edge(shared_key(session, segment), nullptr));
+      come_to(session, edge(shared_key(session, segment), nullptr));
     } else {
       if (probing(session, session.prefix_segment)) return;
       const bool closed = !last || segment.kind != SegmentKind::text;
@@ -111,16 +111,17 @@ void Context::publish_blocks(SessionState& session, Segment& segment, bool close
     if (tokens < page_slots && !(closed && segment.pending() == 0)) return;
     kv::BlockRef& block = segment.span.blocks[segment.published];
     const kv::PrefixKey key = block_key(session, segment, page_slots, tokens);
-    kv::PrefixNode* node = prefixes_.find(key, ++clock_);
-    if (!node && block->in_run) {  // of another text: a rewind cut the page, and nothing followed
+    kv::PrefixNode* node = prefixes_.find(key);
+    if (!node &&
+        block->watcher()) {  // of another text: a rewind cut the page, and nothing followed
       leave_runs(session, static_cast<uint64_t>(segment.span.logical_start) + first);
       return;
     }
-    if (!node) node = prefixes_.insert(key, block, clock_);
+    if (!node) node = prefixes_.insert(key, block);
     // Where another session was first, its block serves both: the same tokens behind the same
     // context. So whoever stands on a node holds the blocks of the whole path.
     block = node->block;
-    stand_on(session, node);
+    come_to(session, node);
     ++segment.published;
   }
 }
@@ -135,11 +136,11 @@ bool Context::match_block(SessionState& session, Segment& segment, bool last_seg
   }
   const uint32_t tokens = std::min(page_slots, pending);
   if (last_segment && tokens == pending) return false;  // the last token's logits are wanted
-  kv::PrefixNode* node = prefixes_.find(block_key(session, segment, page_slots, tokens), ++clock_);
+  kv::PrefixNode* node = prefixes_.find(block_key(session, segment, page_slots, tokens));
   if (!node) return false;
   segment.span.append(node->block, tokens);
   ++segment.published;
-  stand_on(session, node);
+  come_to(session, node);
   (segment.exact ? session.ready_exact : session.ready_approximate) += tokens;
   Task& task = *session.task;
   (segment.exact ? task.reused_exact : task.reused_approximate) += tokens;
@@ -154,13 +155,19 @@ bool Context::match_block(SessionState& session, Segment& segment, bool last_seg
 
 // One edge of the prefix tree, known or new.
 kv::PrefixNode* Context::edge(const kv::PrefixKey& key, const kv::BlockRef& block) {
-  kv::PrefixNode* node = prefixes_.find(key, ++clock_);
-  return node ? node : prefixes_.insert(key, block, clock_);
+  kv::PrefixNode* node = prefixes_.find(key);
+  return node ? node : prefixes_.insert(key, block);
+}
+
+// One node on: a prompt more that has taken it, or made it.
+void Context::come_to(SessionState& session, kv::PrefixNode* node) noexcept {
+  ++node->uses;
+  stand_on(session, node);
 }
 
 void Context::stand_on(SessionState& session, kv::PrefixNode* node) noexcept {
-  if (node) ++node->holders;
-  if (session.prefix) --session.prefix->holders;
+  if (node) prefixes_.hold(*node);
+  if (session.prefix) prefixes_.let_go(*session.prefix);
   session.prefix = node;
 }
 
@@ -219,7 +226,7 @@ void Context::reopen_last_token(SessionState& session) {
   --last.length;
   if (slot % page_slots == 0) last.span.shrink(last.span.blocks.size() - 1, slot);
   if (last.length == 0) {
-    if (last.pinned) --last.canonical->pins;
+    if (last.pinned) canonicals_.let_go(*last.canonical);
     session.segments.pop_back();
   }
   session.segments.push_back(std::move(tail));

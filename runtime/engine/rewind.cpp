@@ -103,10 +103,10 @@ void Context::rewind(SessionState& session, uint64_t tokens) {
 
   // Nothing fails from here on.
   for (const Segment& segment : kept) {
-    if (segment.pinned) ++segment.canonical->pins;
+    if (segment.pinned) canonicals_.hold(*segment.canonical);
   }
   for (const Segment& segment : session.segments) {
-    if (segment.pinned) --segment.canonical->pins;
+    if (segment.pinned) canonicals_.let_go(*segment.canonical);
   }
   session.segments = std::move(kept);
   session.tokens = tokens;

@@ -331,6 +331,18 @@ bool ChunkFolder::make_room(uint64_t bytes, std::span<const Identity> keep) {
   return total <= budget_ - bytes;
 }
 
+uint64_t ChunkFolder::bytes_of(CanonicalKind kind, const Identity& identity,
+                               uint64_t tokens) noexcept {
+  try {
+    struct stat info = {};
+    const std::string name = file_name(kind, identity, tokens);
+    if (::fstatat(folder_, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return 0;
+    return S_ISREG(info.st_mode) ? static_cast<uint64_t>(info.st_size) : 0;
+  } catch (const std::bad_alloc&) {
+    return 0;
+  }
+}
+
 std::vector<FolderEntry> ChunkFolder::list() {
   // Opened anew: descriptors that are copies of each other share their place in the folder.
   Descriptor folder(::openat(folder_, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));

@@ -69,6 +69,8 @@ class ChunkFolder {
 
   // What has a name of ours; anything else is left alone. Throws io_error.
   std::vector<FolderEntry> list();
+  // Of a text's file; 0 where it has none.
+  uint64_t bytes_of(CanonicalKind kind, const Identity& identity, uint64_t tokens) noexcept;
   // What the file says, without its pages; none where it is missing or damaged.
   std::optional<ChunkHead> head_of(const FolderEntry& entry);
   // Whether there was such a file. Throws io_error where it cannot be removed.

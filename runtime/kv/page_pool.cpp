@@ -14,6 +14,10 @@ Block::~Block() {
   pool_.give_back(pages_);
 }
 
+uint64_t Block::bytes() const {
+  return pool_.block_bytes();
+}
+
 PagePool::PagePool(Backend& backend, KvLayout layout, uint64_t budget)
     : layout_(std::move(layout)) {
   if (layout_.groups.empty()) fail(Status::invalid_argument, "the KV layout has no layer group");
@@ -39,7 +43,7 @@ BlockRef PagePool::try_allocate() {
   if (used_ == total_) return nullptr;
   std::vector<uint32_t> pages(free_.size());
   for (size_t g = 0; g < free_.size(); ++g) pages[g] = free_[g].back();
-  auto block = std::make_shared<Block>(*this, std::move(pages));
+  BlockRef block(new Block(*this, std::move(pages)));
   for (std::vector<uint32_t>& pages_of_group : free_) pages_of_group.pop_back();
   ++used_;
   peak_ = std::max(peak_, used_);

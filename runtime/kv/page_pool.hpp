@@ -1,15 +1,28 @@
 // The fixed pages of one context and who holds them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "backends/backend.hpp"
 
 namespace tessera::kv {
 
+class BlockRef;
 class PagePool;
+
+// Told by a block that a cache holds.
+class BlockWatcher {
+ public:
+  // Somebody beside the cache holds the block by now, or nobody any more.
+  virtual void block_used(bool used) noexcept = 0;
+
+ protected:
+  ~BlockWatcher() = default;
+};
 
 // Room for P consecutive tokens: one page of every layer group. Goes back to its pool when the last
 // reference is dropped. Shared blocks are full or closed and are never written again.
@@ -21,15 +34,58 @@ class Block {
   Block& operator=(const Block&) = delete;
 
   uint32_t page(uint32_t group) const { return pages_[group]; }
-  bool in_run = false;  // a prefix run has it; a block is never in two
+  uint64_t bytes() const;
+
+  // Of the one cache that holds a reference; null: of none.
+  BlockWatcher* watcher() const { return watcher_; }
+  void set_watcher(BlockWatcher* watcher) noexcept { watcher_ = watcher; }
 
  private:
+  friend class BlockRef;
   friend class PagePool;
   PagePool& pool_;
   std::vector<uint32_t> pages_;  // by layer group
+  BlockWatcher* watcher_ = nullptr;
+  uint32_t references_ = 0;
 };
 
-using BlockRef = std::shared_ptr<Block>;
+// A counted reference. Not thread-safe, as the pool is not.
+class BlockRef {
+ public:
+  BlockRef(std::nullptr_t = nullptr) noexcept {}
+  explicit BlockRef(Block* block) noexcept : block_(block) { take(); }
+  BlockRef(const BlockRef& other) noexcept : block_(other.block_) { take(); }
+  BlockRef(BlockRef&& other) noexcept : block_(std::exchange(other.block_, nullptr)) {}
+  BlockRef& operator=(BlockRef other) noexcept {
+    std::swap(block_, other.block_);
+    return *this;
+  }
+  ~BlockRef() { drop(); }
+
+  void reset() noexcept { *this = nullptr; }
+  Block* get() const { return block_; }
+  Block* operator->() const { return block_; }
+  Block& operator*() const { return *block_; }
+  explicit operator bool() const { return block_ != nullptr; }
+  bool operator==(const BlockRef&) const = default;
+  uint32_t use_count() const { return block_ ? block_->references_ : 0; }
+
+ private:
+  void take() noexcept {
+    if (block_ && ++block_->references_ == 2 && block_->watcher_)
+      block_->watcher_->block_used(true);
+  }
+  void drop() noexcept {
+    if (!block_) return;
+    if (--block_->references_ == 0) {
+      delete block_;
+    } else if (block_->references_ == 1 && block_->watcher_) {
+      block_->watcher_->block_used(false);
+    }
+  }
+
+  Block* block_ = nullptr;
+};
 
 // Not thread-safe: the context's lock guards it and all its blocks. Blocks must not outlive it.
 class PagePool {

@@ -3,6 +3,9 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <tuple>
+
+#include "runtime/kv/hash_mask.hpp"
 
 namespace tessera::kv {
 namespace {
@@ -11,7 +14,7 @@ uint64_t hash_of(const PrefixKey& key) {
   const uint64_t parent = key.parent ? key.parent->serial : 0;
   const uint64_t seed = parent * 0x9E3779B97F4A7C15u + static_cast<uint64_t>(key.kind) +
                         (key.canonical << 3) + (uint64_t{key.hidden} << 40);
-  return XXH3_64bits_withSeed(key.tokens.data(), key.tokens.size_bytes(), seed);
+  return masked(XXH3_64bits_withSeed(key.tokens.data(), key.tokens.size_bytes(), seed));
 }
 
 bool matches(const PrefixNode& node, const PrefixKey& key) {
@@ -21,53 +24,105 @@ bool matches(const PrefixNode& node, const PrefixKey& key) {
 
 }  // namespace
 
-PrefixNode* PrefixCache::find(const PrefixKey& key, uint64_t now) {
+PrefixNode::PrefixNode(PrefixCache& owner, const PrefixKey& key, std::vector<int32_t> text,
+                       BlockRef kv) noexcept
+    : cache(owner),
+      parent(key.parent),
+      kind(key.kind),
+      canonical(key.canonical),
+      hidden(key.hidden),
+      tokens(std::move(text)),
+      block(std::move(kv)) {
+  if (block) block->set_watcher(this);
+}
+
+PrefixNode::~PrefixNode() {
+  if (block) block->set_watcher(nullptr);
+}
+
+void PrefixNode::block_used(bool used) noexcept {
+  cache.evictable_blocks_ += used ? uint64_t{0} - 1 : 1;
+  if (!used) cache.rule_.used(*this);
+  cache.settle(*this);
+}
+
+PrefixNode* PrefixCache::find(const PrefixKey& key) {
   const auto [first, last] = nodes_.equal_range(hash_of(key));
   for (auto it = first; it != last; ++it) {
-    if (matches(it->second, key)) {
-      it->second.last_use = now;
-      return &it->second;
-    }
+    if (matches(it->second, key)) return &it->second;
   }
   return nullptr;
 }
 
-PrefixNode* PrefixCache::insert(const PrefixKey& key, BlockRef block, uint64_t now) {
-  PrefixNode node;
-  node.serial = ++last_serial_;
-  node.parent = key.parent;
-  node.kind = key.kind;
-  node.canonical = key.canonical;
-  node.hidden = key.hidden;
-  node.tokens.assign(key.tokens.begin(), key.tokens.end());
-  node.block = std::move(block);
-  node.last_use = now;
-  node.hash = hash_of(key);
-  PrefixNode* added = &nodes_.emplace(node.hash, std::move(node))->second;
-  if (added->parent) ++added->parent->holders;
-  if (added->block) added->block->in_run = true;
-  return added;
-}
-
-uint64_t PrefixCache::evictable_blocks() const {
-  return static_cast<uint64_t>(std::ranges::count_if(nodes_, [](const auto& item) {
-    return item.second.block && item.second.block.use_count() == 1;
-  }));
-}
-
-const PrefixNode* PrefixCache::oldest_evictable() const {
-  const PrefixNode* best = nullptr;
-  for (const auto& [hash, node] : nodes_) {
-    if (node.evictable() && (!best || node.last_use < best->last_use)) best = &node;
+PrefixNode* PrefixCache::insert(const PrefixKey& key, BlockRef block) {
+  if (block && block->watcher()) {
+    fail(Status::internal, "a page would stand in two places of the prefix tree");
   }
-  return best;
+  const uint64_t hash = hash_of(key);
+  std::vector<int32_t> tokens(key.tokens.begin(), key.tokens.end());
+  queue_.make_room(nodes_.size() + 1);
+  const auto it =
+      nodes_.emplace(std::piecewise_construct, std::forward_as_tuple(hash),
+                     std::forward_as_tuple(*this, key, std::move(tokens), std::move(block)));
+  PrefixNode& node = it->second;
+  const uint64_t depth = key.parent ? key.parent->end : 0;
+  node.serial = ++last_serial_;
+  node.hash = hash;
+  node.end = depth + (node.block ? node.tokens.size() : key.length);
+  if (node.parent) hold(*node.parent);
+  if (node.block) {
+    node.cost = rule_.work().of(node.tokens.size(), depth);
+    node.bytes = node.block->bytes();
+    rule_.used(node);
+    evictable_blocks_ += node.unused();
+    settle(node);
+  }
+  return &node;
 }
 
-void PrefixCache::erase(const PrefixNode& node) noexcept {
+// Brings the queue up to date with the node.
+void PrefixCache::settle(PrefixNode& node) noexcept {
+  if (node.evictable() == node.queued()) return;
+  node.queued() ? queue_.remove(node) : queue_.push(node);
+}
+
+void PrefixCache::hold(PrefixNode& node) noexcept {
+  ++node.holders;
+  settle(node);
+}
+
+void PrefixCache::let_go(PrefixNode& node) noexcept {
+  --node.holders;
+  if (node.holders == 0 && !node.block) {
+    erase(node);
+  } else {
+    settle(node);
+  }
+}
+
+void PrefixCache::evict(PrefixNode& node) noexcept {
+  rule_.given_up(node);
+  erase(node);
+}
+
+// And the nodes without blocks before it that nothing else needs.
+void PrefixCache::erase(PrefixNode& node) noexcept {
+  for (PrefixNode* gone = &node; gone;) {
+    PrefixNode* parent = gone->parent;
+    unlink(*gone);
+    if (!parent) return;
+    --parent->holders;
+    settle(*parent);
+    gone = parent->holders == 0 && !parent->block ? parent : nullptr;
+  }
+}
+
+void PrefixCache::unlink(PrefixNode& node) noexcept {
+  if (node.queued()) queue_.remove(node);
+  evictable_blocks_ -= node.unused();
   const auto [first, last] = nodes_.equal_range(node.hash);
   for (auto it = first; it != last; ++it) {
     if (&it->second != &node) continue;
-    if (node.parent) --node.parent->holders;
     nodes_.erase(it);
     return;
   }

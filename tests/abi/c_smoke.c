@@ -220,6 +220,8 @@ int main(int argc, char** argv) {
   tsr_model model = NULL;
   tsr_context context = NULL;
   tsr_chunk chunk = NULL;
+  tsr_chunk again = NULL;
+  tsr_chunk_id id;
   tsr_runtime_options runtime_options;
   tsr_model_options model_options;
   tsr_context_options context_options;
@@ -228,6 +230,7 @@ int main(int argc, char** argv) {
   tsr_metrics metrics;
   float done = 0;
   uint32_t vocabulary;
+  uint64_t count = 0;
 
   if (argc != 2) {
     fprintf(stderr, "usage: %s MODEL\n", argv[0]);
@@ -276,10 +279,24 @@ int main(int argc, char** argv) {
   answer(context, chunk, vocabulary);
   gate(context);
 
+  OK(tsr_context_list_chunks(context, NULL, 0, &count));
+  CHECK(count == 1);
+  OK(tsr_context_list_chunks(context, &id, 1, &count));
+  CHECK(id.low == chunk_info.identity[0] && id.high == chunk_info.identity[1]);
+  OK(tsr_chunk_open(context, &id, &again));
+  OK(tsr_chunk_pin(again, 1));
+  OK(tsr_chunk_get_info(chunk, &chunk_info));
+  CHECK(chunk_info.pinned == 1 && chunk_info.sessions == 0 && chunk_info.cost > 0);
+  OK(tsr_chunk_drop(again, TSR_DROP_MEMORY | TSR_DROP_DISK));
+  OK(tsr_chunk_get_info(chunk, &chunk_info));
+  CHECK(chunk_info.state == TSR_CHUNK_ABSENT && chunk_info.bytes == 0 && chunk_info.pinned == 0);
+  tsr_chunk_destroy(again);
+
   OK(tsr_metrics_init(&metrics, sizeof metrics));
   OK(tsr_context_get_metrics(context, &metrics));
   CHECK(metrics.page_size == 8 && metrics.pages_peak > 0 &&
         metrics.pages_peak <= metrics.pages_total);
+  CHECK(metrics.pages_pinned == 0 && metrics.evicted_chunks == 0 && metrics.evicted_runs == 0);
 
   tsr_runtime_destroy(runtime);
   tsr_model_destroy(model);

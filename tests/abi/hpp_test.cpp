@@ -161,6 +161,28 @@ TEST_F(Wrapper, Gate) {
   EXPECT_EQ(found->kl_mean, asked.kl_mean);
 }
 
+TEST_F(Wrapper, ChunksAreListedOpenedPinnedAndDropped) {
+  EXPECT_TRUE(context.chunks().empty());
+  tsr::Chunk chunk(context, "the sea is deep");
+  const std::vector<tsr_chunk_id> ids = context.chunks();
+  ASSERT_EQ(ids.size(), 1u);
+  EXPECT_EQ(ids[0].low, chunk.info().identity[0]);
+  EXPECT_EQ(ids[0].high, chunk.info().identity[1]);
+  const tsr::Chunk again = tsr::Chunk::open(context, ids[0]);
+  EXPECT_TRUE(again.wait());
+  again.pin();
+  EXPECT_EQ(chunk.info().pinned, 1);
+  EXPECT_GT(context.metrics().pages_pinned, 0u);
+  again.pin(false);
+  EXPECT_EQ(chunk.info().pinned, 0);
+  again.drop(TSR_DROP_DISK);
+  EXPECT_EQ(chunk.info().state, TSR_CHUNK_READY);
+  again.drop();
+  EXPECT_EQ(chunk.info().state, TSR_CHUNK_ABSENT);
+  EXPECT_EQ(context.metrics().pages_used, 0u);
+  EXPECT_THROW(tsr::Chunk::open(context, {ids[0].low + 1, ids[0].high}), tsr::Exception);
+}
+
 TEST_F(Wrapper, Logits) {
   tsr::Session session(context);
   session.add_tokens(model.tokenize("four or five"));

@@ -117,6 +117,15 @@ class Handles : public AbiTest {
         {"tsr_chunk_wait", "chunk", [=](void* h) { return tsr_chunk_wait(K(h), 10'000); }},
         {"tsr_chunk_get_info", "chunk",
          [=, &o](void* h) { return tsr_chunk_get_info(K(h), &o.chunk); }},
+        {"tsr_context_list_chunks", "context",
+         [=, &o](void* h) { return tsr_context_list_chunks(C(h), nullptr, 0, &o.count); }},
+        {"tsr_chunk_open", "context",
+         [=, this, &o](void* h) {
+           const tsr_chunk_id id = {o.chunk.identity[0], o.chunk.identity[1]};
+           return tsr_chunk_open(C(h), &id, other_chunk.out());
+         }},
+        {"tsr_chunk_pin", "chunk", [=](void* h) { return tsr_chunk_pin(K(h), 1); }},
+        {"tsr_chunk_drop", "chunk", [=](void* h) { return tsr_chunk_drop(K(h), 0); }},
         {"tsr_session_create", "context",
          [=, this](void* h) { return tsr_session_create(C(h), nullptr, other_session.out()); }},
         {"tsr_session_add_text", "session",
@@ -321,6 +330,7 @@ TEST_F(Handles, NullForEveryPointer) {
   bad_anchor.anchor_length = 4;
   tsr_context_options bad_primer = small_context();
   bad_primer.primer_length = 4;
+  tsr_chunk_id id = {};
   tsr_message bad_message = o.message;
   bad_message.role = TSR_ROLE_USER;
   bad_message.length = 4;
@@ -388,6 +398,10 @@ TEST_F(Handles, NullForEveryPointer) {
   NULL_CASE("text", tsr_chunk_create_text(context, nullptr, kNul, nullptr, other_chunk.out()));
   NULL_CASE("out", tsr_chunk_create_text(context, "a", 1, nullptr, nullptr));
   NULL_CASE("info", tsr_chunk_get_info(chunk, nullptr));
+  NULL_CASE("ids", tsr_context_list_chunks(context, nullptr, 4, &o.count));
+  NULL_CASE("count", tsr_context_list_chunks(context, &id, 1, nullptr));
+  NULL_CASE("id", tsr_chunk_open(context, nullptr, other_chunk.out()));
+  NULL_CASE("out", tsr_chunk_open(context, &id, nullptr));
   NULL_CASE("out", tsr_session_create(context, nullptr, nullptr));
   NULL_CASE("text", tsr_session_add_text(session, nullptr, 4, 0));
   NULL_CASE("text", tsr_session_add_text(session, nullptr, kNul, 0));

@@ -104,6 +104,38 @@ TEST_F(SessionMisuse, ChunkOfAnotherContext) {
   EXPECT_TRUE(works(other));
 }
 
+TEST_F(SessionMisuse, ChunksThatAreNotThereOrInUse) {
+  tsr_chunk_id id = {1, 2};
+  Chunk chunk, again;
+  EXPECT_FAILS(tsr_chunk_open(context, &id, again.out()), TSR_NOT_FOUND, "id");
+  ASSERT_OK(tsr_chunk_create_text(context, "a chunk", kNul, nullptr, chunk.out()));
+  uint64_t count = 0;
+  tsr_chunk_id none = {};
+  EXPECT_OK(tsr_context_list_chunks(context, &id, 1, &count));
+  EXPECT_EQ(count, 1u);
+  Chunk other;
+  ASSERT_OK(tsr_chunk_create_text(context, "another", kNul, nullptr, other.out()));
+  EXPECT_FAILS(tsr_context_list_chunks(context, &none, 1, &count), TSR_BUFFER_TOO_SMALL, "ids",
+               "2");
+  EXPECT_EQ(count, 2u);
+  EXPECT_EQ(none.low, 0u);
+  {
+    const Session user = new_session(context);
+    ASSERT_OK(tsr_session_add_chunk(user, chunk));
+    ASSERT_OK(tsr_session_add_text(user, "?", 1, 0));
+    const tsr_generate_options two = exactly(2);
+    ASSERT_OK(tsr_session_generate(user, &two));
+    EXPECT_EQ(read_answer(user).tokens, 2u);
+    EXPECT_FAILS(tsr_chunk_drop(chunk, 0), TSR_BUSY, "sessions: 1");
+    EXPECT_OK(tsr_chunk_drop(chunk, TSR_DROP_DISK));
+  }
+  EXPECT_OK(tsr_chunk_drop(chunk, TSR_DROP_MEMORY));
+  EXPECT_OK(tsr_chunk_drop(chunk, 0));
+  chunk.reset();
+  EXPECT_FAILS(tsr_chunk_open(context, &id, again.out()), TSR_NOT_FOUND, "id");
+  EXPECT_TRUE(works(context));
+}
+
 TEST_F(SessionMisuse, ChunkLargerThanTheBudget) {
   tsr_context_options options = small_context();
   options.kv_budget = 32 << 10;  // 128 tokens of 256 bytes

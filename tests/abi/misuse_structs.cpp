@@ -159,7 +159,7 @@ void complete(const std::string& name, unsigned char* bytes) {
 }
 
 TEST_F(Structs, EveryStructIsTried) {
-  EXPECT_EQ(all().size() + 3, sizes().size());  // elements of arrays have no struct_size
+  EXPECT_EQ(all().size() + 4, sizes().size());  // elements of arrays have no struct_size
 }
 
 TEST_F(Structs, InitZeroes) {
@@ -487,9 +487,13 @@ TEST_F(Structs, UnknownEnumerationsAndFlags) {
     Chunk k;
     EXPECT_FAILS(tsr_chunk_create_text(context, "a", 1, &ko, k.out()), TSR_INVALID_ARGUMENT,
                  "flags");
+    EXPECT_FAILS(tsr_chunk_drop(chunk, bad), TSR_INVALID_ARGUMENT, "flags");
     tsr_generate_options go = exactly(1);
     go.flags = bad;
     EXPECT_FAILS(tsr_session_generate(session, &go), TSR_INVALID_ARGUMENT, "flags");
+  }
+  for (const int32_t bad : {-1, 2, INT32_MIN, INT32_MAX}) {
+    EXPECT_FAILS(tsr_chunk_pin(chunk, bad), TSR_INVALID_ARGUMENT, "pinned");
   }
   // TSR_CHUNK_LAZY is a flag of chunks only.
   EXPECT_FAILS(tsr_tokenize(model, "a", 1, TSR_CHUNK_LAZY, tokens, 8, &count), TSR_INVALID_ARGUMENT,

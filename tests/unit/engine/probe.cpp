@@ -35,6 +35,10 @@ uint64_t ContextProbe::pages_of_sessions() {
       for (const kv::BlockRef& block : segment.canonical->blocks) blocks.insert(block.get());
     }
   }
+  for (const kv::CanonicalRef& text : context_.canonicals_.entries()) {
+    if (!text->pinned) continue;
+    for (const kv::BlockRef& block : text->blocks) blocks.insert(block.get());
+  }
   return blocks.size();
 }
 
@@ -101,6 +105,39 @@ std::string ContextProbe::check_session(const SessionState& session) {
   return {};
 }
 
+// The running counts are those of a count by hand, and what can be given up is just what is queued.
+std::string ContextProbe::check_caches(const std::set<SessionRef>& sessions) {
+  const kv::CanonicalStore& texts = context_.canonicals_;
+  uint64_t evictable = 0, pinned = 0, ready_chunks = 0;
+  for (const kv::CanonicalRef& text : texts.entries()) {
+    const bool ready = text->state == kv::CanonicalState::ready;
+    if (ready && text->pinned) pinned += text->blocks.size();
+    ready_chunks += ready && text->kind == kv::CanonicalKind::chunk;
+    const bool unused = ready && text->holders == 0 && !text->pinned;
+    if (unused) evictable += text->blocks.size();
+    if (unused != text->queued()) return "a text is queued and in use, or neither";
+  }
+  if (evictable != texts.evictable_blocks() || pinned != texts.pinned_blocks() ||
+      ready_chunks != texts.ready_chunks()) {
+    return "the counts of texts are wrong";
+  }
+  const kv::PrefixCache& runs = context_.prefixes_;
+  std::map<const kv::PrefixNode*, uint32_t> holders;
+  for (const SessionRef& session : sessions) ++holders[session->prefix];
+  for (const auto& [hash, node] : runs.nodes()) ++holders[node.parent];
+  uint64_t unused = 0;
+  for (const auto& [hash, node] : runs.nodes()) {
+    if (node.holders != holders[&node]) return "a prefix node has the wrong number of holders";
+    if (!node.block && node.holders == 0) return "a node without a block that nobody needs";
+    const bool only_here = node.block && node.block.use_count() == 1;
+    unused += only_here;
+    if ((only_here && node.holders == 0) != node.queued()) {
+      return "a prefix node is queued and in use, or neither";
+    }
+  }
+  return unused == runs.evictable_blocks() ? "" : "the count of unused runs is wrong";
+}
+
 std::string ContextProbe::check() {
   std::lock_guard guard(context_.lock_);
   uint64_t reserved = 0;
@@ -119,12 +156,12 @@ std::string ContextProbe::check() {
   if (reserved != context_.reserved_) return "reservations do not add up";
   if (context_.reserved_ > context_.obtainable()) return "more is promised than can be had";
   for (const kv::CanonicalRef& text : context_.canonicals_.entries()) {
-    if (text->pins != pins[text.get()]) return "a pin without an owner, or none with one";
+    if (text->holders != pins[text.get()]) return "a pin without an owner, or none with one";
     const bool ready = text->state == kv::CanonicalState::ready;
     const uint64_t blocks = ready ? context_.pool_->blocks_for(text->size()) : 0;
     if (text->blocks.size() != blocks) return "a canonical text has the wrong number of blocks";
   }
-  return {};
+  return check_caches(all);
 }
 
 std::vector<std::vector<uint8_t>> ContextProbe::bytes_of(tsr_chunk chunk) {
@@ -145,6 +182,11 @@ std::vector<Segment> ContextProbe::segments(tsr_session session) {
   const auto object = abi::find<abi::SessionObject>(session);
   std::lock_guard guard(context_.lock_);
   return object->state->segments;
+}
+
+size_t ContextProbe::prefix_nodes() {
+  std::lock_guard guard(context_.lock_);
+  return context_.prefixes_.size();
 }
 
 }  // namespace tessera::engine

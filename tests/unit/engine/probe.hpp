@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -21,19 +22,22 @@ class ContextProbe {
   bool idle();
   // Tokens of every session of the application at one moment, in the order of their creation.
   std::vector<uint64_t> tokens_of_sessions();
-  // Distinct pages that living sessions hold or keep from being evicted.
+  // Distinct pages that living sessions hold, or that they or pins keep from being evicted.
   uint64_t pages_of_sessions();
   // What must hold whenever the lock is free; empty, or what does not:
   // promises can be kept, every session's counts agree with its segments, spans are whole, whoever
-  // stands in the prefix tree holds the blocks of the whole path, pins have owners.
+  // stands in the prefix tree holds the blocks of the whole path, pins have owners, running counts
+  // are right.
   std::string check();
   // The bytes of the chunk's pages, in order. Only while nothing runs in the context.
   std::vector<std::vector<uint8_t>> bytes_of(tsr_chunk chunk);
   std::vector<Segment> segments(tsr_session session);
+  size_t prefix_nodes();
 
  private:
   std::string check_session(const SessionState& session);
   std::string check_selected(const SessionState& session);
+  std::string check_caches(const std::set<SessionRef>& sessions);
 
   Context& context_;
 };

@@ -31,6 +31,7 @@ class Workload {
     settle();
     for (Pair& pair : pairs_) pair = {};
     for (auto& chunk : chunks_) chunk = {};
+    for (const tsr_chunk_id& id : small_.chunks()) tsr::Chunk::open(small_, id).pin(false);
     expect_only_caches(small_);
   }
 
@@ -130,11 +131,31 @@ class Workload {
     ++answers_;
   }
 
+  // Of a chunk that is there, whoever created it.
+  void keep_or_drop() {
+    const std::vector<tsr_chunk_id> ids = small_.chunks();
+    if (ids.empty()) return;
+    const tsr::Chunk chunk = tsr::Chunk::open(small_, ids[random_.below(ids.size())]);
+    const tsr::ChunkInfo before = chunk.info();
+    if (random_.one_in(2)) {
+      const tsr_status status = status_of([&] { chunk.drop(); });
+      EXPECT_TRUE(status == TSR_OK || status == TSR_BUSY);
+      EXPECT_TRUE(status != TSR_OK || chunk.info().bytes == 0);
+      EXPECT_TRUE(status == TSR_BUSY || before.sessions == 0);
+    } else if (before.pinned) {
+      chunk.pin(false);
+    } else if (small_.metrics().pages_pinned < 4) {
+      attempt([&] { chunk.pin(); });
+    }
+  }
+
   void step() {
     Pair& pair = pairs_[random_.below(kSessions)];
-    const uint64_t kind = random_.below(12);
+    const uint64_t kind = random_.below(13);
     if (kind == 0) {
       chunks_[random_.below(kChunks)].reset();
+    } else if (kind == 11) {
+      keep_or_drop();
     } else if (!pair.tight) {
       create(pair);
     } else if (pair.wanted > 0) {

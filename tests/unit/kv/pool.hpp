@@ -2,8 +2,10 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "backends/registry.hpp"
+#include "runtime/kv/hash_mask.hpp"
 #include "runtime/kv/page_pool.hpp"
 
 namespace tessera::kv::test {
@@ -33,6 +35,18 @@ struct Pool {
 
   std::unique_ptr<Backend> backend;
   PagePool pool;
+};
+
+inline std::vector<BlockRef> blocks_of(Pool& pool, uint64_t count) {
+  std::vector<BlockRef> blocks;
+  for (uint64_t i = 0; i < count; ++i) blocks.push_back(pool->try_allocate());
+  return blocks;
+}
+
+// All hashes of keys collide while it lives.
+struct WeakHashes {
+  WeakHashes() { g_hash_mask = 0; }
+  ~WeakHashes() { g_hash_mask = ~uint64_t{0}; }
 };
 
 }  // namespace tessera::kv::test
