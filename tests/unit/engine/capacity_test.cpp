@@ -117,9 +117,14 @@ TEST_P(Capacity, ARefusedRequestLetsGoOfPrefixRuns) {
   running.add_text(digits(8, 2));
   running.generate(greedy(56));
   refused.add_text(digits(33, 1));
+  const uint64_t uses = engine::ContextProbe(context.get()).prefix_uses();
+  EXPECT_GE(uses, 4u);
+  EXPECT_EQ(status_of([&] { refused.generate(greedy(1)); }), TSR_CAPACITY);
   EXPECT_EQ(status_of([&] { refused.generate(greedy(1)); }), TSR_CAPACITY);
   EXPECT_EQ(engine::ContextProbe(context.get()).check(), "");
   EXPECT_EQ(context.metrics().prefix_tokens, 0u);
+  EXPECT_LT(engine::ContextProbe(context.get()).prefix_uses(), uses + 4)
+      << "it took nothing; the other may have left a block meanwhile";
   EXPECT_EQ(read(running).tokens, 56u);
   running.reset();
   EXPECT_EQ(generate(refused, greedy(1)).size(), 1u);

@@ -189,4 +189,11 @@ size_t ContextProbe::prefix_nodes() {
   return context_.prefixes_.size();
 }
 
+uint64_t ContextProbe::prefix_uses() {
+  std::lock_guard guard(context_.lock_);
+  uint64_t uses = 0;
+  for (const auto& [hash, node] : context_.prefixes_.nodes()) uses += node.uses;
+  return uses;
+}
+
 }  // namespace tessera::engine

@@ -33,6 +33,7 @@ class ContextProbe {
   std::vector<std::vector<uint8_t>> bytes_of(tsr_chunk chunk);
   std::vector<Segment> segments(tsr_session session);
   size_t prefix_nodes();
+  uint64_t prefix_uses();  // of all nodes
 
  private:
   std::string check_session(const SessionState& session);
