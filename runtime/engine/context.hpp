@@ -206,6 +206,7 @@ class Context {
   void cut(Segment& segment, uint64_t length) const noexcept;
   void put_back_behind(std::vector<Segment>& segments, uint64_t tokens) const noexcept;
   void close_again(std::vector<Segment>& segments) const;
+  static void make_question(const SessionOptions& options, std::vector<Segment>& kept) noexcept;
 
   // ---- save.cpp
   SavedBase saved_base() const;
@@ -216,6 +217,8 @@ class Context {
   void take_saved(const SavedSession& saved, SessionState& session);
 
   // ---- select.cpp: what a question looks at, computed once more
+  static uint32_t tokens_to_select(const SessionOptions& options,
+                                   std::span<const Segment> segments);
   static void plan_probe(SessionState& session);
   static bool probing(const SessionState& session, uint32_t segment);
   void request_masses(Step& step, Participant& participant) const;
@@ -294,12 +297,12 @@ class Context {
   uint64_t clock_ = 0;      // of last_use
   uint64_t next_wait_ = 0;  // wait_any's turn
   bool waits_ended_ = false;
-  uint64_t next_turn_ = 0;    // the scheduler's turn
-  bool stoppable_ = false;    // the next step, or the one under way
-  bool patient_ = false;      // it may also be long
-  bool alone_ = false;        // the next step is one session's
-  bool computing_ = false;    // a step is under way
-  bool was_stopped_ = false;  // the last step
+  uint64_t next_turn_ = 0;              // the scheduler's turn
+  bool stoppable_ = false;              // the next step, or the one under way
+  bool patient_ = false;                // it may also be long
+  bool alone_ = false;                  // the next step is one session's
+  bool computing_ = false;              // a step is under way
+  bool was_stopped_ = false;            // the last step
   std::condition_variable pages_free_;  // PageAccess waits
   uint32_t page_users_ = 0;             // PageAccess objects: no step begins
   bool pages_taken_ = false;            // by one of them

@@ -48,8 +48,7 @@ class Checker {
         add_selected(s);
         return;
       case SegmentKind::anchor:
-        check(tokens == 0 && s.text == SavedSegment::kAnchor,
-              "the anchor is not in front");
+        check(tokens == 0 && s.text == SavedSegment::kAnchor, "the anchor is not in front");
         [[fallthrough]];
       case SegmentKind::shared:
         check(s.slots == 0, "a chunk's pages are saved");
@@ -222,9 +221,9 @@ void Context::take_saved(const SavedSession& saved, SessionState& session) {
   std::vector<kv::CanonicalRef> chunks;
   canonicals_.sweep();
   for (const std::vector<int32_t>& tokens : saved.chunks) {
-    chunks.push_back(canonicals_.intern(
-        kv::CanonicalKind::chunk, kv::identify(chunk_base_, kv::CanonicalKind::chunk, tokens),
-        tokens));
+    chunks.push_back(canonicals_.intern(kv::CanonicalKind::chunk,
+                                        kv::identify(chunk_base_, kv::CanonicalKind::chunk, tokens),
+                                        tokens));
   }
   const uint32_t page_slots = pool_->page_slots();
   for (const SavedSegment& from : saved.segments) {

@@ -15,8 +15,7 @@ class ChunkList {
 
   uint32_t add(const kv::Canonical& text) {
     if (text.kind == kv::CanonicalKind::anchor) return SavedSegment::kAnchor;
-    const auto [place, fresh] =
-        places_.emplace(&text, static_cast<uint32_t>(saved_.chunks.size()));
+    const auto [place, fresh] = places_.emplace(&text, static_cast<uint32_t>(saved_.chunks.size()));
     if (fresh) saved_.chunks.push_back(text.tokens);
     return place->second;
   }

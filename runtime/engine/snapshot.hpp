@@ -14,10 +14,10 @@ namespace tessera::engine {
 // What the KV of a session depends on besides its tokens.
 struct SavedBase {
   uint64_t model[2] = {};
-  uint32_t math = 0;        // MathMode
-  uint32_t kv_type = 0;     // KvType
-  uint32_t page_slots = 0;  // tokens a page
-  std::string layout;       // Backend::page_layout_name
+  uint32_t math = 0;                 // MathMode
+  uint32_t kv_type = 0;              // KvType
+  uint32_t page_slots = 0;           // tokens a page
+  std::string layout;                // Backend::page_layout_name
   std::vector<uint64_t> page_bytes;  // by layer group
   kv::Identity anchor;               // zero: none
   kv::Identity chunks;               // of all that chunks are encoded behind

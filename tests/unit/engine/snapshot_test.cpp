@@ -1,9 +1,10 @@
 // Sessions as bytes: the same answers afterwards, and nothing but an error from damaged ones.
+#include "runtime/engine/snapshot.hpp"
+
 #include <cstring>
 #include <optional>
 #include <thread>
 
-#include "runtime/engine/snapshot.hpp"
 #include "tests/fuzz/random.hpp"
 #include "tests/fuzz/temp_folder.hpp"
 #include "tests/fuzz/tiny_model.hpp"
@@ -273,8 +274,7 @@ TEST_P(Snapshot, WhatDoesNotFit) {
   std::string message;
   const tsr::Context tight = this->context(anchored(pages - 1));
   EXPECT_EQ(status_of([&] { tsr::Session::restore(tight, bytes); }, &message), TSR_CAPACITY);
-  EXPECT_NE(message.find(std::to_string(context.metrics().page_bytes) + " more"),
-            std::string::npos)
+  EXPECT_NE(message.find(std::to_string(context.metrics().page_bytes) + " more"), std::string::npos)
       << message;
   EXPECT_EQ(tight.metrics().pages_used, 0u);
   const tsr::Context just = this->context(anchored(pages));

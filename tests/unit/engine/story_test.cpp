@@ -28,17 +28,29 @@ uint64_t length_of(const Story& story) {
   return tokens;
 }
 
-// As far as token `place`; of a question that was asked there nothing is left.
+// As far as token `place`. A question that ends there was asked; right behind a chunk, none was.
 Story cut(const Story& story, uint64_t place) {
   Story kept;
   for (Piece piece : story) {
-    if (place == 0) break;
+    const bool behind_text = !kept.empty() && kept.back().kind != Piece::chunk;
+    if (place == 0 && !(piece.kind == Piece::asked && behind_text)) break;
     piece.length = std::min(piece.length, place);
     if (piece.kind == Piece::text) piece.tokens.resize(piece.length);
     place -= piece.length;
     kept.push_back(std::move(piece));
   }
   return kept;
+}
+
+std::string describe(const Story& story) {
+  std::string words;
+  for (const Piece& piece : story) {
+    if (piece.kind == Piece::asked) words += " asked";
+    if (piece.kind == Piece::chunk) words += " chunk" + std::to_string(piece.index);
+    if (piece.kind == Piece::text) words += piece.answer ? " answer" : " text";
+    if (piece.length > 0) words.append("(").append(std::to_string(piece.length)).append(")");
+  }
+  return words;
 }
 
 class Stories {
@@ -104,6 +116,9 @@ class Stories {
 
   void ask(Told& told) {
     if (told.story.empty()) return;
+    // An answer to no question comes before what the next question selects, and is not computed
+    // again; told from the start it would be.
+    if (selects_ && told.story.back().kind == Piece::chunk) return;
     told.story.push_back({});
     if (random_.one_in(3)) {
       told.session->evaluate();
@@ -135,6 +150,7 @@ class Stories {
 
   // Tells the story as it ended, elsewhere.
   void compare(const Told& told) {
+    SCOPED_TRACE(describe(told.story));
     const tsr::Context other(model_, options());
     tsr::Session fresh(other, session_options_);
     for (const Piece& piece : told.story) {
