@@ -624,7 +624,7 @@ TSR_API tsr_status tsr_session_get_tokens(tsr_session session, int32_t *tokens, 
 
 /* A new session of the same context and options that stands where this one does: the same tokens,
  * all KV shared. From then on each goes its own way; a page that both see is copied before one of
- * them writes to it. The report comes along. BUSY: an answer is under way or not read to its end. */
+ * them writes to it. The report comes along. BUSY: an answer is under way or not read. */
 TSR_API tsr_status tsr_session_fork(tsr_session session, tsr_session *out);
 
 /* Takes the session back to its first `tokens` tokens, wherever that is; 0 empties it. What they

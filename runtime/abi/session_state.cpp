@@ -9,10 +9,13 @@ using namespace tessera::abi;
 
 namespace {
 
-tsr_session published(std::shared_ptr<ContextObject> context, engine::SessionRef state) {
+// A handle of the session that `make` makes. What owns it is there first, so that it is closed
+// whatever fails.
+template <typename Make>
+tsr_session published(std::shared_ptr<ContextObject> context, Make make) {
   auto object = std::make_shared<SessionObject>();
   object->context = std::move(context);
-  object->state = std::move(state);
+  object->state = make();
   const auto handle = publish<tsr_session>(object);
   object->context->engine->set_handle(*object->state, reinterpret_cast<uint64_t>(handle));
   return handle;
@@ -24,7 +27,7 @@ tsr_status tsr_session_fork(tsr_session session, tsr_session* out) {
   return guarded([&] {
     const SessionCall call(session);
     require(out, "out");
-    *out = published(call->context, call.engine().fork(call.state()));
+    *out = published(call->context, [&] { return call.engine().fork(call.state()); });
   });
 }
 
@@ -54,6 +57,7 @@ tsr_status tsr_session_restore(tsr_context context, const void* bytes, uint64_t 
     const auto owner = find<ContextObject>(context);
     require(bytes, "bytes");
     require(out, "out");
-    *out = published(owner, owner->engine->restore({static_cast<const uint8_t*>(bytes), size}));
+    const std::span all(static_cast<const uint8_t*>(bytes), size);
+    *out = published(owner, [&] { return owner->engine->restore(all); });
   });
 }

@@ -284,6 +284,7 @@ class Context {
   void cut(Segment& segment, uint64_t length) const noexcept;
   void put_back_behind(std::vector<Segment>& segments, uint64_t tokens) const noexcept;
   void close_again(std::vector<Segment>& segments) const;
+  static void make_question(const SessionOptions& options, std::vector<Segment>& kept) noexcept;
 
   // ---- save.cpp
   SavedBase saved_base() const;
@@ -294,6 +295,8 @@ class Context {
   void take_saved(const SavedSession& saved, SessionState& session);
 
   // ---- select.cpp: what a question looks at, computed once more
+  static uint32_t tokens_to_select(const SessionOptions& options,
+                                   std::span<const Segment> segments);
   static void plan_probe(SessionState& session);
   static bool probing(const SessionState& session, uint32_t segment);
   void request_masses(Step& step, Participant& participant) const;

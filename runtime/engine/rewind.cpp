@@ -75,6 +75,14 @@ void Context::close_again(std::vector<Segment>& segments) const {
   segments.push_back(std::move(whole));
 }
 
+// Text that stood between chunks, and is now last, is part of the next question: that looks at the
+// chunks with all of it. An answer right behind a chunk is not.
+void Context::make_question(const SessionOptions& options, std::vector<Segment>& kept) noexcept {
+  if (kept.empty() || kept.back().kind != SegmentKind::text || options.reselect) return;
+  if (kept.size() > 1 && kept[kept.size() - 2].reopened) return;
+  if (tokens_to_select(options, kept) > 0) kept.back().span.shrink(0, 0);
+}
+
 void Context::rewind(SessionState& session, uint64_t tokens) {
   std::lock_guard guard(lock_);
   check_idle(session);
@@ -99,6 +107,7 @@ void Context::rewind(SessionState& session, uint64_t tokens) {
     if (private_from == place) private_from = SessionState::kNone;
     close_again(kept);
   }
+  make_question(session.options, kept);
   for (Segment& segment : kept) segment.published = 0;  // the prefix tree is walked anew
 
   // Nothing fails from here on.

@@ -11,9 +11,9 @@ namespace tessera::engine {
 namespace {
 
 // Whether a question chooses among the segment's tokens.
-bool is_candidate(const SessionState& session, const Segment& segment) {
+bool is_candidate(const SessionOptions& options, const Segment& segment) {
   return segment.kind == SegmentKind::shared && !segment.exact &&
-         (!segment.selected_from || session.options.reselect);
+         (!segment.selected_from || options.reselect);
 }
 
 // A chunk's token, by its logical position.
@@ -39,24 +39,30 @@ struct Pick {
 
 }  // namespace
 
-// A task begins with a probe where chunks that nothing was selected from stand before its text.
-void Context::plan_probe(SessionState& session) {
-  const SessionOptions& options = session.options;
-  const Segment& question = session.segments.back();
-  if (!options.selects() || question.kind != SegmentKind::text || question.pending() == 0) return;
+// How many tokens a question behind these segments selects.
+uint32_t Context::tokens_to_select(const SessionOptions& options,
+                                   std::span<const Segment> segments) {
+  if (!options.selects()) return 0;
   uint64_t tokens = 0, candidates = 0;
-  for (const Segment& segment : session.segments) {
-    if (!is_candidate(session, segment)) continue;
+  for (const Segment& segment : segments) {
+    if (!is_candidate(options, segment)) continue;
     tokens += segment.skip + segment.length;
     candidates += segment.length;
   }
   const auto share = static_cast<uint64_t>(static_cast<double>(tokens) * options.select_share);
   const uint64_t wanted = options.chosen.empty() ? share : options.chosen.size();
-  if (wanted == 0 || candidates == 0) return;
+  return static_cast<uint32_t>(std::min(wanted, candidates));
+}
+
+// A task begins with a probe where chunks that nothing was selected from stand before its text.
+void Context::plan_probe(SessionState& session) {
+  const Segment& question = session.segments.back();
+  if (question.kind != SegmentKind::text || question.pending() == 0) return;
   Probe probe;
   probe.question = static_cast<uint32_t>(session.segments.size() - 1);
   probe.kept = question.span.slots;
-  probe.budget = static_cast<uint32_t>(std::min(wanted, candidates));
+  probe.budget = tokens_to_select(session.options, session.segments);
+  if (probe.budget == 0) return;
   session.task->probe = std::move(probe);
 }
 
@@ -127,7 +133,7 @@ void Context::select(SessionState& session) {
   drop_probe(session);
   if (session.options.reselect) put_back_selected(session);
   for (Segment& segment : session.segments) {
-    if (!is_candidate(session, segment)) continue;
+    if (!is_candidate(session.options, segment)) continue;
     segment.selected_from = true;
     segment.selected_at = asked_at;
   }
@@ -146,7 +152,8 @@ std::vector<uint32_t> Context::choose_positions(const SessionState& session) con
   std::vector<Pick> picks;
   for (uint32_t s = 0; s < probe.question; ++s) {
     const Segment& segment = session.segments[s];
-    if (!is_candidate(session, segment) && !(segment.overlay() && session.options.reselect)) {
+    if (!is_candidate(session.options, segment) &&
+        !(segment.overlay() && session.options.reselect)) {
       continue;
     }
     for (uint32_t slot = 0; slot < segment.span.slots; ++slot) {

@@ -38,12 +38,13 @@ Conversation::Conversation(const tsr::Model& model, const tsr::Context& context,
       context_(context),
       system_(system_message(model, std::move(system))),
       options_(options),
-      session_(start(context, system_)) {
+      session_(start(context, system_)),
+      beginning_(session_.info().tokens) {
   if (options_.max_tokens == 0) options_.max_tokens = kDefaultAnswer;
 }
 
 void Conversation::reset() {
-  session_ = start(context_, system_);
+  session_.rewind(beginning_);
 }
 
 common::Answer Conversation::say(std::string_view message, common::Interrupt& interrupt,
@@ -61,7 +62,6 @@ common::Answer Conversation::say(std::string_view message, common::Interrupt& in
   const std::uint64_t left = info.max_tokens - info.tokens - needed;
   options.max_tokens =
       static_cast<std::uint32_t>(std::min<std::uint64_t>(left, options.max_tokens));
-  const std::vector<std::int32_t> before = session_.tokens();
   try {
     session_.open_role(TSR_ROLE_USER);
     session_.add_text(message);
@@ -71,19 +71,12 @@ common::Answer Conversation::say(std::string_view message, common::Interrupt& in
     session_.close_role(TSR_ROLE_ASSISTANT);
     return answer;
   } catch (const tsr::Exception& error) {
-    go_back(before);
+    session_.rewind(info.tokens);
     if (error.status() != TSR_CAPACITY) throw;
     throw tsr::Exception(TSR_CAPACITY, std::string(error.what()) +
                                            " (a smaller --max-tokens asks for less, /reset starts "
                                            "a new conversation)");
   }
-}
-
-// What was computed of these tokens is found again as a prefix.
-void Conversation::go_back(const std::vector<std::int32_t>& tokens) {
-  tsr::Session session(context_);
-  session.add_tokens(tokens);
-  session_ = std::move(session);
 }
 
 std::string Conversation::stats() const {

@@ -7,7 +7,6 @@
 #include <string>
 #include <string_view>
 #include <tessera/tessera.hpp>
-#include <vector>
 
 #include "samples/common/answer.hpp"
 
@@ -33,13 +32,12 @@ class Conversation {
   std::string stats() const;
 
  private:
-  void go_back(const std::vector<std::int32_t>& tokens);
-
   const tsr::Model& model_;
   const tsr::Context& context_;
   std::string system_;
   tsr::GenerateOptions options_;
   tsr::Session session_;
+  std::uint64_t beginning_;  // tokens of the system message
 };
 
 }  // namespace chat

@@ -215,6 +215,33 @@ static void gate(tsr_context context) {
   tsr_session_destroy(session);
 }
 
+static void session_as_a_value(tsr_context context, tsr_chunk chunk) {
+  tsr_session session = NULL, fork = NULL, restored = NULL;
+  tsr_session_info info;
+  uint64_t size = 0;
+  void* bytes;
+
+  OK(tsr_session_create(context, NULL, &session));
+  OK(tsr_session_add_chunk(session, chunk));
+  OK(tsr_session_add_text(session, "what is it?", TSR_NUL_TERMINATED, 0));
+  OK(tsr_session_fork(session, &fork));
+  OK(tsr_session_rewind(fork, 2));
+  OK(tsr_session_save(session, NULL, 0, &size));
+  bytes = malloc(size);
+  CHECK(bytes != NULL && size > 0);
+  OK(tsr_session_save(session, bytes, size, &size));
+  OK(tsr_session_restore(context, bytes, size, &restored));
+  free(bytes);
+  OK(tsr_session_info_init(&info, sizeof info));
+  OK(tsr_session_get_info(fork, &info));
+  CHECK(info.tokens == 2);
+  OK(tsr_session_get_info(restored, &info));
+  CHECK(info.tokens > 2);
+  tsr_session_destroy(session);
+  tsr_session_destroy(restored);
+  tsr_session_destroy(fork);
+}
+
 int main(int argc, char** argv) {
   tsr_runtime runtime = NULL;
   tsr_model model = NULL;
@@ -277,6 +304,7 @@ int main(int argc, char** argv) {
   CHECK(chunk_info.state == TSR_CHUNK_READY && chunk_info.tokens > 0 && chunk_info.bytes > 0);
 
   answer(context, chunk, vocabulary);
+  session_as_a_value(context, chunk);
   gate(context);
 
   OK(tsr_context_list_chunks(context, NULL, 0, &count));

@@ -183,6 +183,25 @@ TEST_F(Wrapper, ChunksAreListedOpenedPinnedAndDropped) {
   EXPECT_THROW(tsr::Chunk::open(context, {ids[0].low + 1, ids[0].high}), tsr::Exception);
 }
 
+TEST_F(Wrapper, SessionsAreValues) {
+  tsr::Session session(context);
+  session.add_text("once upon a time");
+  session.generate(tokens(5));
+  session.read();
+  const uint64_t before = session.info().tokens;
+  tsr::Session fork = session.fork();
+  tsr::Session restored = tsr::Session::restore(context, session.save());
+  fork.rewind(before - 5);
+  EXPECT_EQ(session.info().tokens, before);
+  EXPECT_EQ(fork.info().tokens, before - 5);
+  fork.generate(tokens(5));
+  fork.read();
+  EXPECT_EQ(fork.tokens(), session.tokens());
+  EXPECT_EQ(restored.tokens(), session.tokens());
+  EXPECT_EQ(restored.evaluate(), session.evaluate());
+  EXPECT_THROW(session.rewind(before + 1), tsr::Exception);
+}
+
 TEST_F(Wrapper, Logits) {
   tsr::Session session(context);
   session.add_tokens(model.tokenize("four or five"));

@@ -34,6 +34,8 @@ struct Outputs {
   float logits[512] = {};
   uint64_t count = 0;
   uint32_t count32 = 0;
+  std::vector<uint8_t> saved = std::vector<uint8_t>(1 << 20);
+  uint64_t saved_size = 0;
 };
 
 // One handle argument of one call; everything else about the call is right.
@@ -140,6 +142,17 @@ class Handles : public AbiTest {
          [=](void* h) { return tsr_session_open_role(S(h), TSR_ROLE_USER); }},
         {"tsr_session_close_role", "session",
          [=](void* h) { return tsr_session_close_role(S(h), TSR_ROLE_USER); }},
+        {"tsr_session_fork", "session",
+         [=, this](void* h) { return tsr_session_fork(S(h), other_session.out()); }},
+        {"tsr_session_save", "session",
+         [=, &o](void* h) {
+           return tsr_session_save(S(h), o.saved.data(), o.saved.size(), &o.saved_size);
+         }},
+        {"tsr_session_restore", "context",
+         [=, &o, this](void* h) {
+           return tsr_session_restore(C(h), o.saved.data(), o.saved_size, other_session.out());
+         }},
+        {"tsr_session_rewind", "session", [=](void* h) { return tsr_session_rewind(S(h), 1); }},
         {"tsr_session_generate", "session",
          [=](void* h) { return tsr_session_generate(S(h), nullptr); }},
         {"tsr_session_next", "session",
@@ -407,6 +420,11 @@ TEST_F(Handles, NullForEveryPointer) {
   NULL_CASE("text", tsr_session_add_text(session, nullptr, kNul, 0));
   NULL_CASE("tokens", tsr_session_add_tokens(session, nullptr, 2));
   ASSERT_OK(tsr_session_add_text(session, "something", kNul, 0));
+  NULL_CASE("out", tsr_session_fork(session, nullptr));
+  NULL_CASE("bytes", tsr_session_save(session, nullptr, 8, &o.count));
+  NULL_CASE("size", tsr_session_save(session, o.text, 256, nullptr));
+  NULL_CASE("bytes", tsr_session_restore(context, nullptr, 8, other_session.out()));
+  NULL_CASE("out", tsr_session_restore(context, o.text, 8, nullptr));
   NULL_CASE("stops", tsr_session_generate(session, &no_stops));
   NULL_CASE("stops[0]", tsr_session_generate(session, &bad_stop));
   NULL_CASE("event", tsr_session_next(session, 0, nullptr));
@@ -450,6 +468,10 @@ TEST_F(Handles, ResultsAreWrittenOnSuccessOnly) {
   EXPECT_FAILS(tsr_model_load(runtime, "/nonexistent", kNul, nullptr, &model_out), TSR_NOT_FOUND,
                "/nonexistent");
   EXPECT_EQ(model_out, static_cast<tsr_model>(model));
+  tsr_session session_out = session;
+  EXPECT_FAILS(tsr_session_restore(context, "no session", 10, &session_out), TSR_CORRUPT_FILE,
+               "saved session");
+  EXPECT_EQ(session_out, static_cast<tsr_session>(session));
 }
 
 }  // namespace

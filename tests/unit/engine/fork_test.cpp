@@ -136,8 +136,8 @@ TEST_P(Fork, OfACancelledPrompt) {
 // Many continuations of one session, all at once: the bits of each alone.
 TEST_P(Fork, ManyDecideTogether) {
   constexpr uint64_t kForks = 12;
-  for (const tsr_repair mode : {TSR_REPAIR_NONE, TSR_REPAIR_HEAD, TSR_REPAIR_HEAD_SELECT,
-                                TSR_REPAIR_FULL}) {
+  for (const tsr_repair mode :
+       {TSR_REPAIR_NONE, TSR_REPAIR_HEAD, TSR_REPAIR_HEAD_SELECT, TSR_REPAIR_FULL}) {
     SCOPED_TRACE(mode);
     const tsr::Context context = anchored();
     const auto root_of = [&](const tsr::Context& in) {

@@ -538,6 +538,66 @@ TEST_P(HostMemory, RunsOutAndStaysOut) {
   }
 }
 
+// A session that is forked, taken back, saved and restored: done, or not and all as before.
+TEST_P(HostMemory, RunsOutForSessionsAsValues) {
+  const tsr::Context context = this->context(options());
+  tsr::Session session(context), plain(context);
+  for (tsr::Session* s : {&session, &plain}) {
+    chunks_and_text(context, *s);
+    generate(*s, greedy(kNewTokens));
+  }
+  const std::vector<int32_t> tokens = session.tokens();
+  std::vector<uint8_t> bytes = session.save();
+  const std::vector<uint8_t> saved = bytes;
+  const auto at_each = [&](auto call, auto expect_done) {
+    int64_t n = 0;
+    for (; !HasFailure(); ++n) {
+      SCOPED_TRACE("allocation " + std::to_string(n));
+      g_failed = 0;
+      g_before_here = n;
+      const tsr_status status = call();
+      g_before_here = -1;
+      EXPECT_EQ(status, g_failed > 0 ? TSR_OUT_OF_HOST_MEMORY : TSR_OK);
+      expect_idle(context);
+      if (g_failed == 0) break;
+      EXPECT_EQ(session.tokens(), tokens);
+    }
+    EXPECT_GT(n, 2);
+    expect_done();
+  };
+  tsr_session made = nullptr;
+  const auto destroy_made = [&] {
+    EXPECT_NE(made, nullptr);
+    tsr_session_destroy(std::exchange(made, nullptr));
+  };
+  at_each([&] { return tsr_session_fork(session.get(), &made); }, destroy_made);
+  uint64_t size = 0;
+  at_each([&] { return tsr_session_save(session.get(), bytes.data(), bytes.size(), &size); },
+          [&] { EXPECT_EQ(bytes, saved); });
+  at_each([&] { return tsr_session_restore(context.get(), saved.data(), saved.size(), &made); },
+          destroy_made);
+  const uint64_t place = tokens.size() - 2 * kNewTokens;  // within a chunk
+  at_each([&] { return tsr_session_rewind(session.get(), place); },
+          [&] { EXPECT_EQ(session.info().tokens, place); });
+  plain.rewind(place);
+  for (tsr::Session* s : {&session, &plain}) s->add_text("and?");
+  EXPECT_EQ(generate(session, greedy(kNewTokens)), generate(plain, greedy(kNewTokens)));
+  session.reset();
+  plain.reset();
+  expect_only_caches(context);
+}
+
+// A fork takes its copies of pages while it answers.
+void forked(const tsr::Context& context, tsr::Session& session) {
+  chunks_and_text(context, session);
+  generate(session, greedy(3));
+  session = session.fork();
+}
+
+TEST_P(HostMemory, RunsOutForAFork) {
+  run(forked, 1, 1);
+}
+
 // A context that is not created leaves nothing on its device, wherever memory ran out.
 TEST_P(HostMemory, RunsOutForAContext) {
   EngineTest::release_models();

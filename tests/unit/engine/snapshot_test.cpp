@@ -1,9 +1,12 @@
 // Sessions as bytes: the same answers afterwards, and nothing but an error from damaged ones.
+#include "runtime/engine/snapshot.hpp"
+
+#include <chrono>
 #include <cstring>
 #include <optional>
 #include <thread>
 
-#include "runtime/engine/snapshot.hpp"
+#include "backends/remote/faults.hpp"
 #include "tests/fuzz/random.hpp"
 #include "tests/fuzz/temp_folder.hpp"
 #include "tests/fuzz/tiny_model.hpp"
@@ -273,8 +276,7 @@ TEST_P(Snapshot, WhatDoesNotFit) {
   std::string message;
   const tsr::Context tight = this->context(anchored(pages - 1));
   EXPECT_EQ(status_of([&] { tsr::Session::restore(tight, bytes); }, &message), TSR_CAPACITY);
-  EXPECT_NE(message.find(std::to_string(context.metrics().page_bytes) + " more"),
-            std::string::npos)
+  EXPECT_NE(message.find(std::to_string(context.metrics().page_bytes) + " more"), std::string::npos)
       << message;
   EXPECT_EQ(tight.metrics().pages_used, 0u);
   const tsr::Context just = this->context(anchored(pages));
@@ -346,6 +348,54 @@ TEST_P(Snapshot, BetweenTheStepsOfOthers) {
   answer.erase(answer.begin(), answer.end() - 200);
   EXPECT_EQ(answer, wanted);
   expect_idle(context);
+}
+
+// Whoever saves a session that is destroyed meanwhile is told so.
+TEST_P(Snapshot, OfASessionThatIsDestroyed) {
+  const tsr::Context context = this->context(anchored());
+  for (int i = 0; i < 20; ++i) {
+    tsr::Session session = conversation(context, TSR_REPAIR_HEAD);
+    std::vector<uint8_t> bytes = session.save();
+    const tsr_session handle = session.get();
+    std::thread saving([&] {
+      tsr_status status = TSR_OK;
+      uint64_t size = 0;
+      while (status == TSR_OK) status = tsr_session_save(handle, bytes.data(), bytes.size(), &size);
+      EXPECT_TRUE(status == TSR_CANCELLED || status == TSR_INVALID_ARGUMENT) << status;
+    });
+    std::this_thread::sleep_for(std::chrono::microseconds(50 * i));
+    session.reset();
+    saving.join();
+    expect_only_caches(context);
+  }
+}
+
+// What needs the device fails, what does not goes on.
+TEST_P(Snapshot, OfALostDevice) {
+  if (GetParam() != "remote") GTEST_SKIP() << "cannot be lost";
+  const tsr::Model lost = load_model("remote");
+  const tsr::Context context(lost, anchored());
+  tsr::Session session = conversation(context, TSR_REPAIR_HEAD);
+  const std::vector<uint8_t> bytes = session.save();
+  remote::Faults faults;
+  faults.lose_device_after = 0;
+  remote::set_faults(faults);
+  session.add_text("?");
+  session.generate(greedy(3));
+  EXPECT_EQ(read(session).status, TSR_DEVICE_LOST);
+  EXPECT_EQ(status_of([&] { session.save(); }), TSR_DEVICE_LOST);
+  EXPECT_EQ(status_of([&] { tsr::Session::restore(context, bytes); }), TSR_DEVICE_LOST);
+  tsr::Session fork = session.fork();
+  fork.rewind(7);
+  EXPECT_EQ(fork.info().tokens, 7u);
+  EXPECT_EQ(status_of([&] { fork.evaluate(); }), TSR_DEVICE_LOST);
+  expect_idle(context);
+  fork.reset();
+  session.reset();
+  expect_only_caches(context);
+  tsr::Session elsewhere = tsr::Session::restore(this->context(anchored()), bytes);
+  elsewhere.add_text("?");
+  EXPECT_EQ(generate(elsewhere, greedy(3)).size(), 3u);
 }
 
 TEST_P(Snapshot, DamageIsNoticed) {
