@@ -171,9 +171,7 @@ class Context {
   ChunkInfo chunk_info(const kv::CanonicalRef& chunk);
   void release_chunk(kv::CanonicalRef chunk) noexcept;
 
-  // ---- gate.cpp: results of measure_gate, by setting
-  // Results outlive the context there. Before the first use; the folder exists.
-  void set_gate_folder(std::string folder);
+  // ---- gate.cpp: results of measure_gate, by setting; in the cache folder too, where there is one
   std::optional<GateResult> find_gate(const SessionOptions& options);
   void keep_gate(const SessionOptions& options, const GateResult& result);
 

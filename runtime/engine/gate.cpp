@@ -261,10 +261,6 @@ GateKey Context::gate_key(const SessionOptions& options) const {
   return key;
 }
 
-void Context::set_gate_folder(std::string folder) {
-  gates_.set_folder(std::move(folder));
-}
-
 std::optional<GateResult> Context::find_gate(const SessionOptions& options) {
   return gates_.find(gate_key(options));
 }

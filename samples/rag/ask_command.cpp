@@ -110,6 +110,10 @@ void answer(Asker& asker, const Found& found, const AskOptions& options) {
   std::cout << common::format_report(asker.report()) << '\n' << std::flush;
 }
 
+std::string cache_beside(const std::string& library) {
+  return std::filesystem::path(library).replace_extension(".cache").string();
+}
+
 // Loads the model when the first question that has passages needs it.
 class Answering {
  public:
@@ -117,6 +121,8 @@ class Answering {
     asker_options_.repair = options.repair;
     asker_options_.generate.max_tokens = options.max_tokens;
     asker_options_.primer = library.primer();
+    if (!options.no_cache)
+      asker_options_.cache = options.cache.empty() ? cache_beside(options.library) : options.cache;
   }
 
   void operator()(const Found& found) {
@@ -125,6 +131,9 @@ class Answering {
     if (options_.compare) return show_reuse(found);
     if (!asker_) asker_ = std::make_unique<Asker>(*model_, options_.model, asker_options_);
     answer(*asker_, found, options_);
+  }
+  void end() const {
+    if (asker_) asker_->wait_for_cache();
   }
 
  private:
@@ -163,8 +172,12 @@ void add_ask_options(CLI::App& app, AskOptions& options) {
          "select (what the question looks at), head+select (the default), full")
       ->transform(CLI::CheckedTransformer(kRepairs, CLI::ignore_case).description(""))
       ->option_text("MODE [default]");
+  CLI::Option* cache = app.add_option("--cache", options.cache,
+                                      "Folder that keeps computed passages for the next time")
+                           ->option_text("FOLDER [beside the library: NAME.cache]");
+  app.add_flag("--no-cache", options.no_cache, "Keep nothing on disk")->excludes(cache);
   app.add_flag("--compare", options.compare,
-               "Answer cold and warm, and show both reports side by side");
+               "Answer cold, warm and after a restart, and show the reports side by side");
   app.add_flag("--json", options.json, "One JSON object a question");
   common::add_model_options(app, options.model);
 }
@@ -187,6 +200,7 @@ int run_ask(const AskOptions& options) {
     }
     answering(found);
   }
+  answering.end();
   return status;
 }
 

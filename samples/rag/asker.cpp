@@ -1,5 +1,8 @@
 #include "samples/rag/asker.hpp"
 
+#include <chrono>
+#include <thread>
+
 namespace rag {
 namespace {
 
@@ -21,6 +24,7 @@ tsr::Context make_context(const tsr::Model& model, const common::ModelOptions& m
   tsr::ContextOptions context = common::context_options(model_options);
   context.set_anchor(anchor);
   if (!options.primer.empty()) context.set_primer(options.primer);
+  if (!options.cache.empty()) context.set_cache_folder(options.cache);
   return tsr::Context(model, context);
 }
 
@@ -58,6 +62,26 @@ common::Answer Asker::ask(const std::string& question, const std::vector<Hit>& p
   common::Answer answer = common::stream_answer(session, options_.generate, interrupt, on_text);
   report_ = session.report();
   return answer;
+}
+
+// Passages are written while the answer is made; with the context, what still waits is dropped.
+void Asker::wait_for_cache() const {
+  constexpr int kPollMs = 5, kPatienceMs = 1000;
+  if (options_.cache.empty()) return;
+  std::uint64_t ready = 0;
+  for (const auto& [text, chunk] : chunks_) ready += chunk.info().state == TSR_CHUNK_READY;
+  std::uint64_t before = 0;
+  for (int waited = 0; waited < kPatienceMs; waited += kPollMs) {
+    const tsr::Metrics metrics = context_.metrics();
+    std::uint64_t texts = ready + 1;                          // and the anchor
+    if (ready > 0 && metrics.chunks_loaded < texts) ++texts;  // and the primer
+    const std::uint64_t done =
+        metrics.chunks_loaded + metrics.chunks_stored + metrics.store_failures;
+    if (done >= texts) return;
+    if (done > before) waited = 0;
+    before = done;
+    std::this_thread::sleep_for(std::chrono::milliseconds(kPollMs));
+  }
 }
 
 }  // namespace rag

@@ -20,6 +20,7 @@ struct AskerOptions {
   tsr_repair repair = TSR_REPAIR_DEFAULT;
   tsr::GenerateOptions generate;
   std::string primer;  // Library::primer; empty: the runtime's own
+  std::string cache;   // folder that keeps computed passages; empty: none
 };
 
 class Asker {
@@ -33,6 +34,9 @@ class Asker {
   common::Answer ask(const std::string& question, const std::vector<Hit>& passages,
                      common::Interrupt& interrupt,
                      const std::function<void(std::string_view)>& on_text);
+
+  // Waits until what was computed is in the cache folder, as long as that goes on.
+  void wait_for_cache() const;
 
   // Of the last answer.
   const tsr::Report& report() const { return report_; }

@@ -31,6 +31,8 @@ struct AskOptions {
   std::uint32_t top = 3;
   std::uint32_t max_tokens = 160;
   tsr_repair repair = TSR_REPAIR_DEFAULT;
+  std::string cache;  // empty: beside the library
+  bool no_cache = false;
   bool compare = false;
   bool json = false;
 };

@@ -1,9 +1,14 @@
 #include "samples/rag/compare.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
 #include <functional>
+#include <memory>
 #include <numeric>
+#include <optional>
 
 namespace rag {
 namespace {
@@ -48,6 +53,26 @@ std::string milliseconds(std::uint64_t us) {
   return text;
 }
 
+// An empty folder beside `path`, while this exists.
+class FolderBeside {
+ public:
+  explicit FolderBeside(const std::string& path) : path_(path + ".compare-XXXXXX") {
+    if (mkdtemp(path_.data()) == nullptr)
+      throw std::filesystem::filesystem_error("a folder cannot be made", path_,
+                                              {errno, std::generic_category()});
+  }
+  ~FolderBeside() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  FolderBeside(const FolderBeside&) = delete;
+  FolderBeside& operator=(const FolderBeside&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
 }  // namespace
 
 std::vector<Round> compare(const tsr::Model& model, const common::ModelOptions& model_options,
@@ -63,13 +88,23 @@ std::vector<Round> compare(const tsr::Model& model, const common::ModelOptions& 
   };
   std::vector<std::size_t> order(passages.size());
   std::iota(order.begin(), order.end(), 0);
-  Asker asker(model, model_options, options);
+  AskerOptions own = options;
+  std::optional<FolderBeside> cache;
+  if (!options.cache.empty()) own.cache = cache.emplace(options.cache).path();
+  auto asker = std::make_unique<Asker>(model, model_options, own);
   if (!keep("cold", "nothing is there yet: the passages are computed on the way, and kept",
-            ask(asker, question, passages, order, interrupt))) {
+            ask(*asker, question, passages, order, interrupt)) ||
+      !keep("warm",
+            "the passages are there, in another order: what is left is repair and the question",
+            ask(*asker, question, passages, another(order), interrupt)) ||
+      !cache) {
     return rounds;
   }
-  keep("warm", "the passages are there, in another order: what is left is repair and the question",
-       ask(asker, question, passages, another(order), interrupt));
+  asker->wait_for_cache();
+  asker = nullptr;
+  asker = std::make_unique<Asker>(model, model_options, own);
+  keep("restart", "memory is empty, as in a new program: the passages are read from disk",
+       ask(*asker, question, passages, another(order), interrupt));
   return rounds;
 }
 
@@ -77,7 +112,7 @@ std::string format_rounds(const std::vector<Round>& rounds) {
   std::string text;
   for (const Round& round : rounds) {
     std::string name = round.name;
-    name.resize(8, ' ');
+    name.resize(9, ' ');
     text += name + round.what + "\n";
   }
   text += "\n" + line("", rounds, [](const Round& r) { return r.name; });
@@ -94,7 +129,7 @@ std::string format_rounds(const std::vector<Round>& rounds) {
            Row{"              computed", &tsr_report::tokens_computed, false},
            Row{"time to the first token", &tsr_report::first_token_us, true},
            Row{"  until computing begins", &tsr_report::lookup_us, true},
-           Row{"    of that, reading from disk", &tsr_report::load_us, true},
+           Row{"  reading from disk", &tsr_report::load_us, true},
            Row{"  computing", &tsr_report::prompt_us, true},
            Row{"    of that, repair", &tsr_report::repair_us, true},
        }) {

@@ -20,8 +20,10 @@ struct Round {
 };
 
 // Cold, then warm: the passages are in memory and stand in another order, the best one next to the
-// question as before where there are three, so that prompts differ right behind the anchor. Ends
-// early where Ctrl-C is pressed. Throws tsr::Exception.
+// question as before where there are three, so that prompts differ right behind the anchor. Then,
+// where options.cache is set, the same in a new context that finds the passages on disk: in a
+// folder beside it that is empty at first and removed at the end. Ends early where Ctrl-C is
+// pressed. Throws tsr::Exception, std::filesystem::filesystem_error.
 std::vector<Round> compare(const tsr::Model& model, const common::ModelOptions& model_options,
                            const AskerOptions& options, const std::string& question,
                            const std::vector<Hit>& passages);

@@ -121,7 +121,7 @@ expect 0 '"answer":".*1828.*"tokens_approximate":0,' \
 # The second question finds the passage computed: nothing is waited for, and only the question is
 # computed.
 expect 0 '' "$rag" ask "$question" "Who was the keeper of the lighthouse?" --top 1 --json \
-  --repair none --library "$work/l.db" --model "$model"
+  --repair none --no-cache --library "$work/l.db" --model "$model"
 python3 - "$output" <<'END' || fail "the passage was not reused: $output"
 import json, sys
 first, second = (json.loads(row) for row in sys.argv[1].splitlines())
@@ -138,8 +138,27 @@ expect 0 '"tokens_repaired":[1-9]' \
   "$rag" ask "$question" --json --library "$work/l.db" --model "$model"
 expect 1 '--repair' "$rag" ask "$question" --repair some --library "$work/l.db" --model "$model"
 
+echo "-- rag, what is kept on disk"
+expect 0 '' "$rag" ask "$question" --json --cache "$work/kept" --library "$work/l.db" \
+  --model "$model"
+first=$output
+[[ -n $(ls "$work/kept") && -n $(ls "$work/l.cache") ]] || fail "nothing was kept"
+expect 0 '' "$rag" ask "$question" --json --cache "$work/kept" --library "$work/l.db" \
+  --model "$model"
+python3 - "$first" "$output" <<'END' || fail "the passages were computed again: $first $output"
+import json, sys
+cold, warm = (json.loads(row) for row in sys.argv[1:])
+assert cold["answer"] == warm["answer"]
+cold, warm = cold["report"], warm["report"]
+assert warm["load_us"] > 0
+assert warm["first_token_us"] < cold["first_token_us"]
+END
+expect 1 'cache' "$rag" ask "$question" --cache "$work/none/kept" --library "$work/l.db" \
+  --model "$model"
+expect 1 'excludes' "$rag" ask "$question" --cache "$work/kept" --no-cache --model "$model"
+
 echo "-- rag, cold and warm"
-expect 0 'cold: .*warm: .*Sources.*cold +warm.*order +2 1 +1 2.*first token +[0-9.]+ ms +[0-9.]+ ms' \
+expect 0 'cold: .*warm: .*Sources.*cold +warm +restart.*order +2 1 +1 2 +1 2.*first token( +[0-9.]+ ms){3}' \
   "$rag" ask "$question lighthouse or bread" --compare --max-tokens 8 --library "$work/l.db" \
   --model "$model"
 expect 0 '' "$rag" ask "$question lighthouse or bread" --compare --max-tokens 8 --json \
@@ -147,16 +166,21 @@ expect 0 '' "$rag" ask "$question lighthouse or bread" --compare --max-tokens 8 
 python3 - "$output" <<'END' || fail "the warm answer reused nothing: $output"
 import json, sys
 row = json.loads(sys.argv[1])
-cold, warm = row["compare"]
-assert (cold["order"], warm["order"]) == ("2 1", "1 2")
-assert cold["answer"] and warm["answer"]
-cold, warm = cold["report"], warm["report"]
+cold, warm, restart = row["compare"]
+assert (cold["order"], warm["order"], restart["order"]) == ("2 1", "1 2", "1 2")
+assert cold["answer"] and warm["answer"] == restart["answer"]
+cold, warm, restart = cold["report"], warm["report"], restart["report"]
 kinds = ["tokens_exact", "tokens_repaired", "tokens_approximate", "tokens_computed"]
 assert sum(cold[kind] for kind in kinds) == sum(warm[kind] for kind in kinds)
 assert warm["tokens_approximate"] > 0 and warm["tokens_computed"] == cold["tokens_computed"]
 assert warm["lookup_us"] < cold["lookup_us"] / 4
 assert warm["first_token_us"] < cold["first_token_us"]
+assert restart["load_us"] > 0
+assert restart["first_token_us"] < cold["first_token_us"]
 END
+[[ -z $(ls -d "$work"/*.compare-* 2>/dev/null) ]] || fail "a comparison left its folder"
+expect 0 'cold +warm *[^r]*passages, in this order' "$rag" ask "$question" --compare --no-cache \
+  --max-tokens 2 --library "$work/l.db" --model "$model"
 
 echo "-- rag, primer"
 # The library's own text, once there is enough of it; then it stays.

@@ -211,20 +211,21 @@ TEST_P(GateTest, AnApplicationRefusesWhatIsTooLossy) {
 
 class GateFolder : public GateTest {
  protected:
-  tsr::Context stored(const tsr::ContextOptions& o) {
-    tsr::Context made = context(o);
-    engine::ContextProbe(made.get()).context().set_gate_folder(folder_.path().string());
-    return made;
+  tsr::ContextOptions with_folder(tsr::ContextOptions options) const {
+    options.set_cache_folder(path_);
+    return options;
   }
+  tsr::Context stored(const tsr::ContextOptions& o) { return context(with_folder(o)); }
   size_t files() const {
     size_t count = 0;
-    for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder_.path())) {
-      ++count;
+    for (const auto& entry : std::filesystem::directory_iterator(path_)) {
+      count += entry.path().extension() == ".gate";
     }
     return count;
   }
 
   TempFolder folder_;
+  const std::string path_ = folder_.path().string();
 };
 INSTANTIATE_TEST_SUITE_P(Devices, GateFolder, testing::Values("cpu"));
 
@@ -269,15 +270,14 @@ TEST_P(GateFolder, AnotherModelOrMathFindsNothing) {
   reference.math = TSR_MATH_REFERENCE;
   const tsr::Model slow(tsr::Runtime(), model_path(), reference);
   for (const tsr::Model* model : {&other, &slow}) {
-    const tsr::Context context(*model, options());
-    engine::ContextProbe(context.get()).context().set_gate_folder(folder_.path().string());
+    const tsr::Context context(*model, with_folder(options()));
     EXPECT_FALSE(context.gate_result());
   }
 }
 
 TEST_P(GateFolder, WithoutItsFolderAResultIsKeptInMemory) {
-  const tsr::Context context = exact();
-  engine::ContextProbe(context.get()).context().set_gate_folder(folder_.file("removed"));
+  const tsr::Context context = stored(options());
+  std::filesystem::remove_all(path_);
   const tsr::GateResult measured = context.gate(texts(), gate_options());
   const auto found = context.gate_result();
   ASSERT_TRUE(found);
