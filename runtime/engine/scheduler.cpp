@@ -36,6 +36,7 @@ void Context::run() {
   std::unique_lock guard(lock_);
   while (!stopping_) {
     if (disk_) take_loads(guard);
+    if (stopping_) break;  // the lock was free meanwhile
     const bool storing = disk_ && store_one();
     settle_sessions();
     std::vector<Participant> participants = choose();
