@@ -143,13 +143,13 @@ void DiskTier::write_files() noexcept {
     std::list<Writing> one;
     one.splice(one.begin(), to_write_, to_write_.begin());
     writing_ = &one.front();
-    unwanted_ = false;
     guard.unlock();
     const uint64_t bytes = one.front().file.bytes().size();
     write(one.front());
     guard.lock();
     writing_ = nullptr;
     bytes_to_write_ -= bytes;
+    idle_.notify_all();
     guard.unlock();
     give_back(std::move(one.front().file));
     callbacks_.changed();
@@ -167,25 +167,16 @@ void DiskTier::write(Writing& writing) noexcept {
         attempt([&] { why = message; }, [](Status, std::string_view) {});
         if (why.empty()) why = "out of memory";
       });
-  bool told_before = false, unwanted = false;
+  bool told_before = false;
   {
     std::lock_guard guard(lock_);
     told_before = std::exchange(store_failed_, !why.empty());
-    unwanted = unwanted_;
     counts_.stored += stored;
     counts_.store_failures += !why.empty();
   }
-  if (!why.empty() && !told_before) {
-    attempt([&] { warn(why + "; it goes on without storing texts"); },
-            [](Status, std::string_view) {});
-  }
-  if (!unwanted) return;
-  const kv::ChunkHead& head = writing.head;
-  attempt(
-      [&] {
-        folder_.remove({head.kind, head.identity, head.tokens.size(), 0, 0});
-      },
-      [](Status, std::string_view) {});
+  if (why.empty() || told_before) return;
+  attempt([&] { warn(why + "; it goes on without storing texts"); },
+          [](Status, std::string_view) {});
 }
 
 bool DiskTier::remove(kv::CanonicalKind kind, const kv::Identity& identity) {
@@ -194,7 +185,7 @@ bool DiskTier::remove(kv::CanonicalKind kind, const kv::Identity& identity) {
     return head.kind == kind && head.identity == identity;
   };
   {
-    std::lock_guard guard(lock_);
+    std::unique_lock guard(lock_);
     for (auto it = to_write_.begin(); it != to_write_.end();) {
       const auto next = std::next(it);
       if (same(it->head)) {
@@ -204,7 +195,7 @@ bool DiskTier::remove(kv::CanonicalKind kind, const kv::Identity& identity) {
       }
       it = next;
     }
-    if (writing_ && same(writing_->head)) found = unwanted_ = true;
+    idle_.wait(guard, [&] { return !writing_ || !same(writing_->head); });
   }
   for (const kv::FolderEntry& entry : folder_.list()) {
     if (entry.kind == kind && entry.identity == identity) found |= folder_.remove(entry);

@@ -55,7 +55,8 @@ class DiskTier {
   // Writes a file whose pages are in place. If it throws, nothing changed.
   void store(kv::ChunkHead head, kv::FileBuffer file);
 
-  // Removes the files of a text, one that waits to be written included. False: there was none.
+  // Removes the files of a text, one that waits to be written included; one that is being written
+  // is waited for. False: there was none.
   bool remove(kv::CanonicalKind kind, const kv::Identity& identity);
   kv::ChunkFolder& folder() { return folder_; }
   DiskCounts counts();
@@ -77,6 +78,7 @@ class DiskTier {
   std::mutex lock_;
   std::condition_variable reads_;   // the reading thread waits
   std::condition_variable writes_;  // the writing thread waits
+  std::condition_variable idle_;    // `remove` waits for the file at hand
   bool stopping_ = false;
   std::list<Reading> to_read_;
   std::list<Reading> loaded_;
@@ -84,7 +86,6 @@ class DiskTier {
   std::list<Writing> to_write_;
   uint64_t bytes_to_write_ = 0;       // the file at hand included
   const Writing* writing_ = nullptr;  // at hand
-  bool unwanted_ = false;             // the file at hand was removed meanwhile
   bool store_failed_ = false;         // the last one
   std::vector<kv::FileBuffer> spare_;
   DiskCounts counts_;

@@ -30,6 +30,7 @@ void Context::run() {
   std::unique_lock guard(lock_);
   while (!stopping_) {
     if (disk_) take_loads(guard);
+    if (stopping_) break;  // the lock was free meanwhile
     if (page_users_ > 0) {
       forget_ended();
       work_.wait(guard);

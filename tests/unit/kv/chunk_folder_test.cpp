@@ -51,7 +51,8 @@ std::vector<uint8_t> bytes_of(const fs::path& path) {
 
 void write_file(const fs::path& path, std::span<const uint8_t> bytes) {
   std::ofstream out(path, std::ios::binary | std::ios::trunc);
-  out.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  out.write(reinterpret_cast<const char*>(bytes.data()),
+            static_cast<std::streamsize>(bytes.size()));
   out.close();
   ASSERT_TRUE(out) << path;
 }
@@ -282,7 +283,7 @@ TEST_F(ChunkFolderTest, TheBudgetHolds) {
 TEST_F(ChunkFolderTest, WhatCostsMoreABytesStays) {
   const ChunkHead many = sample_head(1, 200, 2400), few = sample_head(2, 40, 2400);
   const ChunkHead next = sample_head(3, 100, 2400);
-  ChunkFolder folder(path_, many.file_bytes() + few.file_bytes());
+  ChunkFolder folder(path_, many.file_bytes() + next.file_bytes());
   publish(folder, many);
   publish(folder, few);
   set_age(path_ + "/" + name_of(many), 100);
@@ -387,7 +388,8 @@ TEST_F(ChunkFolderTest, AFileSystemThatTurnsReadOnly) {
   EXPECT_TRUE(publish(folder, sample_head(2)));
 }
 
-// What runs in a process of its own; returns its exit status, or the signal that ended it, negative.
+// What runs in a process of its own; returns its exit status, or the signal that ended it,
+// negative.
 template <typename Action>
 int in_child(Action action) {
   const pid_t child = ::fork();
@@ -480,7 +482,7 @@ void kill_while_publishing(const std::string& path, int tries, uint64_t seed) {
     ASSERT_EQ(::read(ready[0], &byte, 1), 1);
     ::close(ready[0]);
     ::close(ready[1]);
-    std::this_thread::sleep_for(std::chrono::microseconds(random.below(8000)));
+    std::this_thread::sleep_for(std::chrono::microseconds(random.below(20000)));
     ::kill(child, SIGKILL);
     int status = 0;
     ::waitpid(child, &status, 0);
@@ -496,7 +498,8 @@ void kill_while_publishing(const std::string& path, int tries, uint64_t seed) {
     EXPECT_TRUE(publish(folder, sample_head(1000)));
   }
   EXPECT_GT(whole, 0);
-  std::cout << tries << " kills, " << half_written << " files half written, " << whole << " whole\n";
+  std::cout << tries << " kills, " << half_written << " files half written, " << whole
+            << " whole\n";
 }
 
 TEST_F(ChunkFolderTest, KilledWhilePublishing) {
