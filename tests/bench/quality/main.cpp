@@ -19,6 +19,8 @@ struct Options {
   PromptShape shape;
   Settings settings;
   std::string kv_type = "f16";
+  std::string reference_kv = "f16";
+  std::string math = "fast";
   uint32_t primer_tokens = 512;
   uint32_t first = 0;
   uint32_t count = 20;
@@ -26,6 +28,11 @@ struct Options {
   std::string raw;
   bool json = false;
 };
+
+KvType kv_type_of(const std::string& name) {
+  if (name == "q8_0") return KvType::q8_0;
+  return name == "f32" ? KvType::f32 : KvType::f16;
+}
 
 std::string processor() {
   std::ifstream in("/proc/cpuinfo");
@@ -64,6 +71,8 @@ nlohmann::json settings_json(const Options& options, const model::Model& model) 
           {"chunks", options.shape.chunks},
           {"chunk_tokens", options.shape.chunk_tokens},
           {"kv_type", options.kv_type},
+          {"reference_kv", options.reference_kv},
+          {"math", options.math},
           {"primer_tokens", options.primer_tokens},
           {"head_tokens", options.settings.head_tokens},
           {"select_share", options.settings.select_share},
@@ -78,6 +87,7 @@ std::vector<Group> measure(const Options& options, std::ofstream& raw, nlohmann:
   std::vector<std::string> texts = read_texts(options.texts, options.shape.chunks + 1);
   model::LoadOptions load;
   load.device = "cpu";
+  load.math = options.math == "reference" ? MathMode::reference : MathMode::fast;
   const auto model = std::make_shared<const model::Model>(options.model, load);
   settings = settings_json(options, *model);
   const std::string primer = take_primer(*model, texts, options.primer_tokens);
@@ -154,8 +164,10 @@ int run(int argc, char** argv) {
       ->check(CLI::NonNegativeNumber);
   app.add_option("--seed", options.seed);
   app.add_option("--threads", options.settings.threads)->check(CLI::Range(1, 256));
-  app.add_option("--kv-type", options.kv_type, "q8_0 is compared with full prefill over f16")
-      ->check(CLI::IsMember({"f16", "q8_0", "f32"}));
+  app.add_option("--kv-type", options.kv_type)->check(CLI::IsMember({"f16", "q8_0", "f32"}));
+  app.add_option("--reference-kv", options.reference_kv, "Of full prefill, to compare with")
+      ->check(CLI::IsMember({"f16", "f32"}));
+  app.add_option("--math", options.math)->check(CLI::IsMember({"fast", "reference"}));
   app.add_option("--primer-tokens", options.primer_tokens)->check(CLI::Range(1, 4096));
   app.add_option("--head", options.settings.head_tokens, "Of head, default")
       ->check(CLI::PositiveNumber);
@@ -171,9 +183,8 @@ int run(int argc, char** argv) {
   app.add_option("--raw", options.raw, "Also write every outcome to this file");
   app.add_flag("--json", options.json, "One JSON object a line");
   CLI11_PARSE(app, argc, argv);
-  options.settings.kv_type = options.kv_type == "f16"    ? KvType::f16
-                             : options.kv_type == "q8_0" ? KvType::q8_0
-                                                         : KvType::f32;
+  options.settings.kv_type = kv_type_of(options.kv_type);
+  options.settings.reference_kv = kv_type_of(options.reference_kv);
   if (options.settings.own_tokens && options.settings.own_tokens < options.settings.answer_tokens) {
     fail(Status::invalid_argument, "--own-tokens: 0, or at least --answer-tokens (" +
                                        std::to_string(options.settings.answer_tokens) + ")");

@@ -45,10 +45,10 @@ Runner::Runner(std::shared_ptr<const model::Model> model, const Settings& settin
       settings_(settings),
       primed_(model_, context_options(settings, primer)),
       alone_(model_, context_options(settings, "")) {
-  if (settings.kv_type != KvType::q8_0) return;
-  Settings exact = settings;
-  exact.kv_type = KvType::f16;
-  exact_.emplace(model_, context_options(exact, ""));
+  if (settings.reference_kv == settings.kv_type) return;
+  Settings other = settings;
+  other.kv_type = settings.reference_kv;
+  reference_.emplace(model_, context_options(other, ""));
 }
 
 Tokens Runner::encode(const std::string& text, bool special) const {
@@ -119,7 +119,7 @@ std::vector<float> Runner::rest_of_rows(engine::Context& context, engine::Sessio
 Runner::Reference Runner::refer(const Prompt& prompt, bool changes) {
   engine::SessionOptions options;
   options.repair = engine::Repair::full;
-  engine::Context& context = exact_ ? *exact_ : alone_;
+  engine::Context& context = reference_ ? *reference_ : alone_;
   if (changes) encode_chunks(context, prompt);
   Reference reference;
   engine::SessionRef session = open(context, prompt, options, false);

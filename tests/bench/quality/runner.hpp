@@ -15,6 +15,7 @@ namespace tessera::quality {
 
 struct Settings {
   KvType kv_type = KvType::f16;
+  KvType reference_kv = KvType::f16;  // of full prefill, with which all are compared
   uint32_t threads = 2;
   uint32_t head_tokens = 16;
   float select_share = 0.05f;
@@ -47,7 +48,7 @@ class Runner {
                                         const std::vector<const Method*>& methods);
 
  private:
-  // Full prefill; with Q8_0, over F16 all the same.
+  // Full prefill.
   struct Reference {
     Tokens own;                 // its answer as far as it is asked for
     bool ended = false;         // the model ended it there
@@ -75,7 +76,7 @@ class Runner {
   Settings settings_;
   engine::Context primed_;
   engine::Context alone_;
-  std::optional<engine::Context> exact_;  // where alone_ rounds its KV to Q8_0
+  std::optional<engine::Context> reference_;  // where its KV is of another type than alone_'s
 };
 
 }  // namespace tessera::quality
