@@ -128,21 +128,6 @@ std::vector<Group> measure(const Options& options, std::ofstream& raw, nlohmann:
   return all;
 }
 
-// Fact and summary questions together, where both were asked.
-std::vector<Group> pooled(const std::vector<Group>& groups) {
-  std::vector<Group> both;
-  for (const Group& fact : groups) {
-    for (const Group& summary : groups) {
-      const bool pair =
-          fact.method == summary.method && fact.question == "fact" && summary.question == "summary";
-      if (!pair) continue;
-      for (const Outcome& o : fact.outcomes) add(both, fact.method, "fact+summary", o);
-      for (const Outcome& o : summary.outcomes) add(both, fact.method, "fact+summary", o);
-    }
-  }
-  return both;
-}
-
 int run(int argc, char** argv) {
   Options options;
   CLI::App app("How far answers over reused chunks are from those of full prefill",
@@ -195,7 +180,7 @@ int run(int argc, char** argv) {
     if (!raw) fail(Status::io_error, options.raw + ": cannot be written");
   }
   nlohmann::json settings;
-  std::vector<Group> groups = measure(options, raw, settings);
+  const std::vector<Group> groups = measure(options, raw, settings);
   if (options.json) {
     for (const Group& group : groups) {
       nlohmann::json row = json_of(group, options.seed);
@@ -204,8 +189,6 @@ int run(int argc, char** argv) {
     }
     return 0;
   }
-  const std::vector<Group> both = pooled(groups);
-  groups.insert(groups.end(), both.begin(), both.end());
   print_table(groups, options.seed);
   print_ratios(groups, options.seed);
   return 0;

@@ -9,7 +9,7 @@
 
 namespace tessera::quality {
 
-// Of one method and one kind of question, or of two kinds together.
+// Of one method and one kind of question.
 struct Group {
   std::string method;
   std::string question;
