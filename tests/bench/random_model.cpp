@@ -56,7 +56,10 @@ std::optional<TinyModel> model_of(std::string_view shape, DType type) {
   TinyModel model;
   model.type = type;
   model.context = 8192;
-  if (shape == "tiny") return model;
+  if (shape == "tiny") {
+    model.head_dim = 32;  // a block of Q8_0
+    return model;
+  }
   if (shape == "135M") {
     model = smollm2_135m(type);
   } else if (shape == "1B") {

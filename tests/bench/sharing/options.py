@@ -27,14 +27,18 @@ def some_of(names):
     return parse
 
 
-def there(kind):
-    def parse(text):
-        path = pathlib.Path(text)
-        if not getattr(path, f"is_{kind}")():
-            raise argparse.ArgumentTypeError(f"there is no {kind} {text}")
-        return path
+def folder(text):
+    path = pathlib.Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {text}")
+    return path
 
-    return parse
+
+def file(text):
+    path = pathlib.Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {text}")
+    return path
 
 
 def parser():
@@ -45,7 +49,7 @@ def parser():
         allow_abbrev=False,
     )
     p.add_argument("--only", type=some_of(PARTS), default=list(PARTS), help=", ".join(PARTS))
-    p.add_argument("--model", type=there("file"), default=DEFAULT_MODEL, help="GGUF file")
+    p.add_argument("--model", type=file, default=DEFAULT_MODEL, help="GGUF file")
     p.add_argument("--threads", type=number, default=cores, help=f"in all (default: {cores})")
     p.add_argument("--rounds", type=number, default=7, help="of first_token (default: 7)")
     p.add_argument("--prompts", type=number, default=100,
@@ -54,9 +58,9 @@ def parser():
                    help=f"of quality: {', '.join(quality.SETS)}")
     p.add_argument("--processes", type=number, default=max(1, cores // 2),
                    help="that share the prompts of quality")
-    p.add_argument("--texts", type=there("dir"),
+    p.add_argument("--texts", type=folder,
                    help="folder of .txt and .md files (default: pages of Python's documentation)")
-    p.add_argument("--raw", type=there("file"), nargs="+", default=[],
+    p.add_argument("--raw", type=file, nargs="+", default=[],
                    help="tables and pictures of what tessera-quality --raw wrote, nothing is run")
     p.add_argument("--check", action="store_true", help=argparse.SUPPRESS)  # parse, do nothing
     return p
