@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""./dev bench sharing: tables, and pictures and JSON in build/bench/sharing. See docs/sharing.md."""
+"""./dev bench sharing: tables; pictures and JSON in build/bench/sharing. See docs/sharing.md."""
 import json
 import pathlib
 import subprocess

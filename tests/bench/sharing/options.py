@@ -54,8 +54,8 @@ def parser():
     p.add_argument("--rounds", type=number, default=7, help="of first_token (default: 7)")
     p.add_argument("--prompts", type=number, default=100,
                    help="of each question of quality (default: 100)")
-    p.add_argument("--sets", type=some_of(list(quality.SETS)), default=list(quality.SETS),
-                   help=f"of quality: {', '.join(quality.SETS)}")
+    p.add_argument("--sets", type=some_of(list(quality.SETS)), default=list(quality.USUAL),
+                   help=f"of quality: {', '.join(quality.SETS)} (all but the last two)")
     p.add_argument("--processes", type=number, default=max(1, cores // 2),
                    help="that share the prompts of quality")
     p.add_argument("--texts", type=folder,

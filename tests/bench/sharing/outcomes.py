@@ -50,7 +50,8 @@ def read(paths):
                     prompt = outcome["prompt"]
                     outcome["kl"][0]
                 except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
-                    raise Bad(f"{path}:{number}: not an outcome of tessera-quality --raw") from error
+                    where = f"{path}:{number}"
+                    raise Bad(f"{where}: not an outcome of tessera-quality --raw") from error
                 run = runs.setdefault(tuple(settings.values()), Run(settings))
                 known = run.outcomes.setdefault(where, {})
                 if prompt in known and known[prompt]["kl"] != outcome["kl"]:

@@ -127,7 +127,7 @@ class Pooling(unittest.TestCase):
         self.assertEqual(found["mepic", outcomes.POOLED]["kl_ratio_interval"], [1, 1])
         lines = list(quality.bars(found.values()))
         self.assertEqual([line.rsplit(" ", 1)[1] for line in lines], ["met", "MISSED"])
-        self.assertEqual(len(list(quality.table(run, found.values()))), 8)
+        self.assertEqual(len(list(quality.table(run, found.values()))), 9)
 
     def test_q8(self):
         rows = []

@@ -1,4 +1,4 @@
-"""Means over prompts and their 95 % intervals: bootstrap over prompts, the same for the same data."""
+"""Means over prompts and their 95 % intervals: bootstrap, the same for the same data."""
 import random
 import statistics
 from dataclasses import dataclass
