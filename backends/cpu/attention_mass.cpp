@@ -67,12 +67,13 @@ class AttentionMassOp final : public CompiledOp {
     for (uint32_t r = 0; r < request.rows; r += rows_) {
       const RowBlock block = {request.first_row + r, std::min(rows_, request.rows - r)};
       AttentionScores::Item item = scores_.item(worker.plan, block, kv_head, worker.local);
+      scores_.look(item, span);
       for (uint32_t first = piece.first; first < end; first += kTileSlots) {
-        if (!scores_.see(item, step.spans[span], first)) continue;
-        scores_.turn(item, piece.span);
+        if (!scores_.see(item, first)) continue;
+        scores_.turn(item);
         const uint32_t slots = std::min(kTileSlots, end - first);
         uint32_t sums[kTileSlots] = {};
-        add_tile(item, span, first, slots, sums);
+        add_tile(item, first, slots, sums);
         for (uint32_t s = 0; s < slots; ++s) {
           if (sums[s] == 0) continue;
           std::atomic_ref<uint64_t>(mass[first_mass + first - piece.first + s])
@@ -82,15 +83,15 @@ class AttentionMassOp final : public CompiledOp {
     }
   }
 
-  void add_tile(const AttentionScores::Item& item, uint32_t span, uint32_t first, uint32_t slots,
+  void add_tile(const AttentionScores::Item& item, uint32_t first, uint32_t slots,
                 uint32_t* sums) const {
-    const uint32_t group = scores_.group(), queries = item.block.rows * group;
-    scores_.score(item, span, first, slots, {}, 0, queries);
+    const uint32_t group = scores_.group(), queries = item.rows * group;
+    scores_.score(item, first, slots, {}, 0, queries);
     for (uint32_t q = 0; q < queries; ++q) {
       const uint64_t visible = item.visible[q / group];
       if (visible == 0) continue;
       const float log_sum =
-          log_sum_.row(item.block.first + q / group)[item.kv_head * group + q % group];
+          log_sum_.row(item.readers[q / group].row)[item.kv_head * group + q % group];
       kernels_.add_weights(item.scores + size_t{q} * kTileSlots,
                            (slots + kLanes - 1) / kLanes * kLanes, visible, log_sum, sums);
     }

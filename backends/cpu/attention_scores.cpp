@@ -37,32 +37,55 @@ size_t AttentionScores::item_floats() const {
          2 * size_t{kLanes};
 }
 
-AttentionScores::Item AttentionScores::item(const Plan& plan, RowBlock block, uint32_t kv_head,
-                                            float* memory) const {
-  Item item = {.plan = plan, .block = block, .kv_head = kv_head};
+AttentionScores::Item AttentionScores::empty_item(const Plan& plan, uint32_t rows, uint32_t kv_head,
+                                                  float* memory) const {
+  Item item = {.plan = plan, .kv_head = kv_head, .rows = rows};
   item.tile = memory;
   item.queries = item.tile + planes_.scratch_floats();
   if (shape_.key_form == KeyForm::unrotated) item.queries += size_t{kTileSlots} * shape_.head_dim;
   item.queries = aligned(item.queries);
   item.scores = item.queries + size_t{max_queries()} * padded_;
-  std::fill_n(item.queries, size_t{block.rows} * group_ * padded_, 0.0f);
+  std::fill_n(item.queries, size_t{rows} * group_ * padded_, 0.0f);
   std::fill_n(item.rotation, Plan::kMaxBlock, UINT32_MAX);
   return item;
 }
 
-bool AttentionScores::see(Item& item, const SpanEntry& span, uint32_t first) const {
+AttentionScores::Item AttentionScores::item(const Plan& plan, std::span<const PieceReader> readers,
+                                            uint32_t kv_head, float* memory) const {
+  Item item = empty_item(plan, static_cast<uint32_t>(readers.size()), kv_head, memory);
+  std::ranges::copy(readers, item.readers);
+  return item;
+}
+
+AttentionScores::Item AttentionScores::item(const Plan& plan, RowBlock block, uint32_t kv_head,
+                                            float* memory) const {
+  Item item = empty_item(plan, block.rows, kv_head, memory);
+  for (uint32_t r = 0; r < block.rows; ++r) item.readers[r].row = block.first + r;
+  return item;
+}
+
+void AttentionScores::look(Item& item, uint32_t span) {
+  for (uint32_t r = 0; r < item.rows; ++r) item.readers[r].span = span;
+}
+
+bool AttentionScores::see(Item& item, uint32_t first) const {
   const Step& step = item.plan.step();
   const uint32_t page_slots = item.plan.page_slots();
-  const uint32_t slots = std::min(kTileSlots, span.slots - first);
-  uint64_t valid = 0;
-  for (uint32_t s = 0; s < slots; s += page_slots) {
-    valid |= (step.masks[span.first_entry + (first + s) / page_slots] & low_bits(page_slots)) << s;
-  }
-  valid &= low_bits(slots);
-  uint64_t any = 0;
-  for (uint32_t r = 0; r < item.block.rows; ++r) {
+  uint64_t valid = 0, any = 0;
+  for (uint32_t r = 0; r < item.rows; ++r) {
+    const PieceReader& reader = item.readers[r];
+    const SpanEntry& span = step.spans[reader.span];
+    if (r == 0 || reader.span != item.readers[r - 1].span) {
+      valid = 0;
+      const uint32_t slots = std::min(kTileSlots, span.slots - first);
+      for (uint32_t s = 0; s < slots; s += page_slots) {
+        const uint64_t mask = step.masks[span.first_entry + (first + s) / page_slots];
+        valid |= (mask & low_bits(page_slots)) << s;
+      }
+      valid &= low_bits(slots);
+    }
     // Visible positions: low <= position <= high.
-    const int64_t high = step.positions[item.block.first + r];
+    const int64_t high = step.positions[reader.row];
     const int64_t low = window_ == 0 ? INT64_MIN : high - window_ + 1;
     uint64_t seen = 0;
     if (span.first_position == kNoPositions) {
@@ -82,14 +105,18 @@ bool AttentionScores::see(Item& item, const SpanEntry& span, uint32_t first) con
   return any != 0;
 }
 
-void AttentionScores::turn(Item& item, uint32_t span) const {
+void AttentionScores::turn(Item& item) const {
+  const Step& step = item.plan.step();
   const StepRotations& rotations = item.plan.rotations(shape_.rope);
-  for (uint32_t r = 0; r < item.block.rows; ++r) {
-    const uint32_t row = item.block.first + r;
-    turn_row(item, r,
-             shape_.key_form == KeyForm::local
-                 ? rotations.of_query_in_span[rotations.first_query[row] + span]
-                 : rotations.of_query[row]);
+  for (uint32_t r = 0; r < item.rows; ++r) {
+    const PieceReader& reader = item.readers[r];
+    const uint32_t first_span = step.sequences[step.sequence_of[reader.row]].first_span;
+    turn_row(
+        item, r,
+        shape_.key_form == KeyForm::local
+            ? rotations
+                  .of_query_in_span[rotations.first_query[reader.row] + reader.span - first_span]
+            : rotations.of_query[reader.row]);
   }
 }
 
@@ -98,8 +125,7 @@ void AttentionScores::turn_row(Item& item, uint32_t row, uint32_t rotation) cons
   if (item.rotation[row] == rotation) return;
   item.rotation[row] = rotation;
   const float* angles = item.plan.rotations(shape_.rope).set[rotation];
-  const float* q =
-      in_.row(item.block.first + row) + size_t{item.kv_head} * group_ * shape_.head_dim;
+  const float* q = in_.row(item.readers[row].row) + size_t{item.kv_head} * group_ * shape_.head_dim;
   for (uint32_t g = 0; g < group_; ++g, q += shape_.head_dim) {
     float* to = item.queries + (size_t{row} * group_ + g) * padded_;
     for (uint32_t d = 0; d < shape_.head_dim; ++d) to[d] = q[d] * scale_;
@@ -107,9 +133,9 @@ void AttentionScores::turn_row(Item& item, uint32_t row, uint32_t rotation) cons
   }
 }
 
-void AttentionScores::score(const Item& item, uint32_t span, uint32_t first, uint32_t count,
-                            const KvTile& next, uint32_t query, uint32_t queries) const {
-  const SpanEntry& entry = item.plan.step().spans[span];
+void AttentionScores::score(const Item& item, uint32_t first, uint32_t count, const KvTile& next,
+                            uint32_t query, uint32_t queries) const {
+  const SpanEntry& entry = span_of(item, query);
   ScoreArgs args = {item.queries + size_t{query} * padded_,
                     padded_,
                     queries,
@@ -122,8 +148,9 @@ void AttentionScores::score(const Item& item, uint32_t span, uint32_t first, uin
   float* keys = item.tile + planes_.scratch_floats();
   kernels_.load_keys[type_](args.keys, shape_.head_dim, keys);
   const StepRotations& rotations = item.plan.rotations(shape_.rope);
+  const uint32_t first_slot = rotations.first_slot[item.readers[query / group_].span] + first;
   for (uint32_t s = 0; s < count; ++s) {
-    const float* angles = rotations.set[rotations.of_slot[rotations.first_slot[span] + first + s]];
+    const float* angles = rotations.set[rotations.of_slot[first_slot + s]];
     for (uint32_t i = 0; i < pairs_; ++i) {
       const float c = angles[i], sine = angles[pairs_ + i];
       float& a = keys[size_t{halves_ ? i : 2 * i} * kTileSlots + s];

@@ -9,7 +9,10 @@ Plan::Plan(const Graph& graph, StepLimits limits, std::vector<RopeUse> uses, uin
     : limits_(std::move(limits)), uses_(std::move(uses)), threads_(threads) {
   for (const Rope& rope : graph.ropes) tables_.emplace_back(rope);
   rotations_.resize(graph.ropes.size());
-  for (const RopeUse& use : uses_) max_kv_heads_ = std::max(max_kv_heads_, use.max_kv_heads);
+  for (const RopeUse& use : uses_) {
+    min_kv_heads_ = std::min(min_kv_heads_, use.min_kv_heads);
+    max_kv_heads_ = std::max(max_kv_heads_, use.max_kv_heads);
+  }
 }
 
 void Plan::set(const Step& step) {
@@ -18,15 +21,14 @@ void Plan::set(const Step& step) {
   step_ = step;
   split_rows();
   split_spans();
+  share_pieces();
   for (uint32_t rope = 0; rope < tables_.size(); ++rope) rotate(rope);
 }
 
 // Larger blocks read keys and values less often; smaller ones keep all threads busy.
 void Plan::split_rows() {
   blocks_.clear();
-  uint32_t kv_heads = UINT32_MAX;
-  for (const RopeUse& use : uses_) kv_heads = std::min(kv_heads, use.min_kv_heads);
-  const uint64_t heads_of_rows = uint64_t{rows()} * kv_heads;
+  const uint64_t heads_of_rows = uint64_t{rows()} * min_kv_heads_;
   const uint32_t most = static_cast<uint32_t>(
       std::clamp<uint64_t>(heads_of_rows / (uint64_t{threads_} * 4), 1, kMaxBlock));
   for (uint32_t row = 0; row < rows(); ++row) {

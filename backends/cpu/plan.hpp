@@ -43,6 +43,34 @@ struct AttentionPiece {
   uint32_t first;  // slot
 };
 
+// A row that sees a shared piece through a span of the step.
+struct PieceReader {
+  uint32_t row;
+  uint32_t span;
+};
+
+// Slots that pieces of several blocks have in common: in the same pages, whatever each block's
+// masks, positions and frame are. All their rows are computed together.
+struct SharedPiece {
+  uint32_t first, end;  // slots of each reader's span, in whole tiles
+  uint32_t first_reader, readers;
+  // Readers are computed in so many parts, whose number is counted over all pieces.
+  uint32_t first_part, parts;
+
+  uint32_t begin(uint32_t part) const {
+    return first_reader + static_cast<uint32_t>(uint64_t{readers} * part / parts);
+  }
+};
+
+// What of a block's piece is shared: the slots before `end`, of which the block's rows are readers
+// first_reader, first_reader + 1, ...
+struct PieceShare {
+  uint32_t first_reader = UINT32_MAX;  // nothing is
+  uint32_t end = 0;
+
+  explicit operator bool() const { return first_reader != UINT32_MAX; }
+};
+
 // Rotations of one Rope in one step; the vectors hold indices into `set`.
 struct StepRotations {
   RotationSet set;
@@ -58,8 +86,9 @@ struct StepRotations {
 
 class Plan {
  public:
-  static constexpr uint32_t kMaxBlock = 8;      // rows
-  static constexpr uint32_t kPieceSlots = 512;  // 8 tiles
+  static constexpr uint32_t kMaxBlock = 8;        // rows
+  static constexpr uint32_t kPieceSlots = 512;    // 8 tiles
+  static constexpr uint32_t kMostReaders = 4096;  // of a step: what they see takes scratch
 
   // `uses` has one entry a Rope of the graph.
   Plan(const Graph& graph, StepLimits limits, std::vector<RopeUse> uses, uint32_t threads);
@@ -82,6 +111,12 @@ class Plan {
   std::atomic<uint32_t>& pieces_done(uint32_t block, uint32_t kv_head) const {
     return pieces_done_[size_t{block} * max_kv_heads_ + kv_head];
   }
+  const std::vector<SharedPiece>& shared_pieces() const { return shared_pieces_; }
+  const std::vector<PieceReader>& readers() const { return readers_; }
+  // Of a block's piece, given by its number among the block's.
+  PieceShare share(uint32_t block, uint32_t piece) const {
+    return shares_.empty() ? PieceShare{} : shares_[pieces_before_[block] + piece];
+  }
   const StepRotations& rotations(uint32_t rope) const { return rotations_[rope]; }
 
   // Logical position of a slot of a span.
@@ -96,6 +131,18 @@ class Plan {
   void split_spans();
   void rotate(uint32_t rope);
 
+  // A piece of a block that may lie in the pages of another's.
+  struct Candidate {
+    uint32_t block, piece;
+    uint32_t span;
+    uint32_t first;           // slot
+    uint32_t entry, entries;  // of the page tables
+  };
+  void share_pieces();
+  void find_candidates();
+  uint32_t common_tiles(const Candidate& a, const Candidate& b) const;
+  void add_shared(std::span<const Candidate> blocks, uint32_t tiles);
+
   StepLimits limits_;
   std::vector<RopeUse> uses_;
   uint32_t threads_;
@@ -106,7 +153,11 @@ class Plan {
   std::vector<uint32_t> pieces_before_;  // of blocks, and the end
   std::unique_ptr<std::atomic<uint32_t>[]> pieces_done_;
   size_t pieces_done_size_ = 0;
-  uint32_t max_kv_heads_ = 0;
+  uint32_t min_kv_heads_ = UINT32_MAX, max_kv_heads_ = 0;
+  std::vector<Candidate> candidates_;
+  std::vector<SharedPiece> shared_pieces_;
+  std::vector<PieceReader> readers_;
+  std::vector<PieceShare> shares_;  // of pieces of blocks; empty: nothing is shared
   std::vector<RopeTable> tables_;
   std::vector<StepRotations> rotations_;
 };

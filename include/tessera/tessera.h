@@ -78,7 +78,7 @@ typedef int32_t tsr_status;
 #define TSR_UNSUPPORTED 5          /* well formed, but this release, model or device cannot */
 #define TSR_CANCELLED 6            /* stopped by tsr_session_cancel or a callback */
 #define TSR_CAPACITY 7             /* does not fit a budget or limit; the message gives numbers */
-#define TSR_NOT_FOUND 8            /* no such file or device */
+#define TSR_NOT_FOUND 8            /* no such file, device or stored result */
 #define TSR_CORRUPT_FILE 9         /* the message names the file and what is wrong in it */
 #define TSR_VERSION_MISMATCH 10    /* made by another release, for another model, ... */
 #define TSR_BUSY 11                /* another call, or a generation, is under way */
@@ -118,8 +118,8 @@ typedef int32_t tsr_log_level;
 #define TSR_LOG_WARNING 2
 #define TSR_LOG_INFO 3
 
-/* Called on any thread that is inside a call of this library, and on engine threads. `message` is
- * valid during the call. Must be quick and must not call this library. */
+/* Called on any thread that is inside a call of this library, and on contexts' own threads.
+ * `message` is valid during the call. Must be quick and must not call this library. */
 typedef void (*tsr_log_callback)(void *user_data, tsr_log_level level, const char *message,
                                  uint64_t length);
 
@@ -305,12 +305,21 @@ typedef struct tsr_context_options {
   const char *primer;
   uint64_t primer_length;
   uint64_t flags;              /* TSR_CONTEXT_NO_PRIMER */
+  /* Disk tier: a folder that keeps the KV of anchor, primer and chunks, so that a later context, of
+   * this process or another, reads it instead of computing it. Several may use the folder at once,
+   * whatever their models. It is made where it is missing; its parent must exist. It should belong
+   * to this user alone: its files are guarded against damage, not against forgery. One that cannot
+   * be written is only read. What is missing or damaged is computed. NULL: no disk tier. */
+  const char *cache_folder;
+  uint64_t cache_folder_length;
+  uint64_t cache_budget;       /* bytes of all files in the folder; 0: 4 GiB */
 } tsr_context_options;
 
 TSR_API tsr_status tsr_context_options_init(tsr_context_options *options, uint32_t struct_size);
 
 /* `options` may be NULL. CAPACITY: the budget does not hold the anchor, the primer and one page
- * more. The anchor is computed at the first use. */
+ * more. NOT_FOUND: the parent of cache_folder does not exist; IO_ERROR: the folder cannot be read.
+ * The anchor is computed at the first use. */
 TSR_API tsr_status tsr_context_create(tsr_model model, const tsr_context_options *options,
                                       tsr_context *out);
 TSR_API void tsr_context_destroy(tsr_context context);
@@ -339,6 +348,11 @@ typedef struct tsr_metrics {
   uint64_t steps;              /* submissions to the device */
   uint64_t drafted_tokens;     /* tried by lookup_tokens, ever */
   uint64_t accepted_tokens;    /* of those, the ones that became part of an answer */
+  uint64_t chunks_loaded;      /* texts read from the disk tier, anchor and primer included, ever */
+  uint64_t chunks_stored;      /* texts written to it, ever */
+  uint64_t load_failures;      /* files that were there and of no use, ever */
+  uint64_t store_failures;     /* texts that could not be written, ever */
+  uint64_t disk_bytes;         /* of all files in the folder, when it was last looked through */
 } tsr_metrics;
 
 TSR_API tsr_status tsr_metrics_init(tsr_metrics *metrics, uint32_t struct_size);
@@ -415,11 +429,16 @@ typedef struct tsr_session_options {
   float select_layers;     /* SELECT: share of the layers, the last ones, that choose; 0: 1/3 */
   uint32_t event_capacity; /* events kept for the reader before the session pauses; 0: 64 */
   uint64_t flags;          /* TSR_SESSION_RESELECT */
+  float max_kl;            /* nats, at most 1000: a setting for which the gate (tsr_context_gate)
+                              measured a larger kl_mean is refused; 0: no limit */
+  uint32_t reserved;
 } tsr_session_options;
 
 TSR_API tsr_status tsr_session_options_init(tsr_session_options *options, uint32_t struct_size);
 
-/* `options` may be NULL. UNSUPPORTED: a repair mode that the model does not list. */
+/* `options` may be NULL. UNSUPPORTED: a repair mode that the model does not list, or a setting
+ * whose measured kl_mean is above max_kl; the message gives both. NOT_FOUND: max_kl is set, the
+ * repair is not FULL and the setting was never measured. */
 TSR_API tsr_status tsr_session_create(tsr_context context, const tsr_session_options *options,
                                       tsr_session *out);
 
@@ -566,6 +585,36 @@ TSR_API tsr_status tsr_session_get_info(tsr_session session, tsr_session_info *i
 TSR_API tsr_status tsr_session_get_tokens(tsr_session session, int32_t *tokens, uint64_t capacity,
                                           uint64_t *count);
 
+/* A new session of the same context and options that stands where this one does: the same tokens,
+ * all KV shared. From then on each goes its own way; a page that both see is copied before one of
+ * them writes to it. The report comes along. BUSY: an answer is under way or not read to its end. */
+TSR_API tsr_status tsr_session_fork(tsr_session session, tsr_session *out);
+
+/* Takes the session back to its first `tokens` tokens, wherever that is; 0 empties it. What they
+ * have of KV stays, and the session goes on as one that was built up to there: what a question
+ * behind them had selected is dropped, and chosen anew by the next. (With TSR_SESSION_RESELECT what
+ * an earlier question had selected does not come back.) Of a chunk that is cut the first tokens
+ * stay as encoded. Computes nothing.
+ * INVALID_ARGUMENT: more than the session has. BUSY: an answer is under way or not read. */
+TSR_API tsr_status tsr_session_rewind(tsr_session session, uint64_t tokens);
+
+/* The session as bytes, to be kept in a file or a database: its options, its tokens, and the pages
+ * of KV that it computed itself (tsr_metrics.page_bytes each); chunks and the anchor as tokens.
+ * `capacity` and `size` are bytes; capacity 0 saves nothing. Waits for the step under way, if any.
+ * BUSY: an answer is under way or not read. */
+TSR_API tsr_status tsr_session_save(tsr_session session, void *bytes, uint64_t capacity,
+                                    uint64_t *size);
+
+/* A session of this context from saved bytes; its next answer is what the saved one's would have
+ * been. Chunks that the context no longer has are encoded again when that begins. Of the report
+ * nothing is saved. Keep the bytes like the program's own files: a checksum finds damage, not
+ * forgery.
+ * CORRUPT_FILE: damaged. VERSION_MISMATCH: saved by another release, or in a context with another
+ * model, math, KV type, page size, anchor or primer; the message says which. CAPACITY: longer than
+ * sessions of this context may be, or its pages do not fit; nothing was taken. */
+TSR_API tsr_status tsr_session_restore(tsr_context context, const void *bytes, uint64_t size,
+                                       tsr_session *out);
+
 /* Rows of logits wanted from tsr_session_evaluate: of the last token, or of every token added since
  * the last answer or evaluation (one that failed counts as far as it got) that was not shared by
  * the anchor, a chunk or a prefix run. */
@@ -608,6 +657,61 @@ TSR_API tsr_status tsr_report_init(tsr_report *report, uint32_t struct_size);
 /* Of the answer under way or the last one; all zero before the first. Where one ends before its
  * first token, its prompt's counts add up to what was ready by then. */
 TSR_API tsr_status tsr_session_get_report(tsr_session session, tsr_report *report);
+
+/* ----------------------------------------------------------------------------------------- Gate */
+
+/* Texts of the kind that the application will share, cut into chunks. A prompt is the anchor, where
+ * the context has one, then chunks of different texts, a line break and a question; behind an
+ * anchor the user's role is closed and the assistant's opened, where the model's template is
+ * recognised. */
+typedef struct tsr_gate_options {
+  uint32_t struct_size;
+  uint32_t chunk_tokens;  /* of a chunk; a shorter text is one chunk, a shorter rest is left out;
+                             0: 256 */
+  const tsr_session_options *session; /* the setting to measure; NULL: the default one */
+  const tsr_text *texts;
+  uint64_t text_count;    /* at least 2 */
+  const tsr_text *questions; /* put in turn */
+  uint64_t question_count;   /* 0: two of this library, after a fact and for a summary */
+  uint32_t chunks;        /* a prompt; 0: 4, or as many as the texts give */
+  uint32_t max_prompts;   /* fewer where the texts give fewer; 0: 8 */
+  uint32_t answer_tokens; /* longest answer; 0: 24 */
+  uint32_t reserved;
+} tsr_gate_options;
+
+/* The setting, and how far it was from full prefill. KL is of full prefill's distribution against
+ * the setting's, in nats, at each token of full prefill's greedy answer. */
+typedef struct tsr_gate_result {
+  uint32_t struct_size;
+  tsr_repair repair;    /* never DEFAULT */
+  uint32_t head_tokens; /* this and the next two: 0 where the repair does not use them */
+  float select_share;
+  float select_layers;
+  float kl_mean;        /* over all tokens */
+  float kl_first;       /* over the first token of each answer */
+  float kl_p90;         /* 90 % of the tokens are not above it */
+  float top1;           /* share of the tokens where both have the same likeliest one */
+  float recomputed;     /* share of the chunks' tokens that the setting computes in place */
+  uint64_t prompts;
+  uint64_t tokens;      /* of all answers */
+} tsr_gate_result;
+
+TSR_API tsr_status tsr_gate_options_init(tsr_gate_options *options, uint32_t struct_size);
+TSR_API tsr_status tsr_gate_result_init(tsr_gate_result *result, uint32_t struct_size);
+
+/* Measures a setting and stores the result in place of what was known of it: in the context, and in
+ * its cache folder where it has one (if that cannot be written, the log says so). A result belongs
+ * to the model, math, KV type, anchor, primer, repair, head_tokens, select_share and select_layers;
+ * what was measured with others is never found. The same texts and options give the same numbers.
+ * Blocks, for as long as reading all prompts twice takes; other sessions of the context go on.
+ * CAPACITY: a prompt, once as an ordinary one and once shared, does not fit beside what runs.
+ * CANCELLED: the context was destroyed. */
+TSR_API tsr_status tsr_context_gate(tsr_context context, const tsr_gate_options *options,
+                                    tsr_gate_result *result);
+
+/* What was measured for a setting (NULL: the default one). NOT_FOUND: it never was. */
+TSR_API tsr_status tsr_context_get_gate(tsr_context context, const tsr_session_options *options,
+                                        tsr_gate_result *result);
 
 #ifdef __cplusplus
 }

@@ -106,6 +106,8 @@ using ChunkInfo = detail::Prepared<tsr_chunk_info, tsr_chunk_info_init>;
 using SessionOptions = detail::Prepared<tsr_session_options, tsr_session_options_init>;
 using SessionInfo = detail::Prepared<tsr_session_info, tsr_session_info_init>;
 using Report = detail::Prepared<tsr_report, tsr_report_init>;
+using GateOptions = detail::Prepared<tsr_gate_options, tsr_gate_options_init>;
+using GateResult = detail::Prepared<tsr_gate_result, tsr_gate_result_init>;
 
 // Views `text`, which must live until the call that takes the message.
 struct Message : detail::Prepared<tsr_message, tsr_message_init> {
@@ -126,6 +128,10 @@ struct ContextOptions : detail::Prepared<tsr_context_options, tsr_context_option
   void set_primer(std::string_view view) {
     primer = view.data();
     primer_length = view.size();
+  }
+  void set_cache_folder(std::string_view view) {
+    cache_folder = view.data();
+    cache_folder_length = view.size();
   }
 };
 
@@ -216,6 +222,34 @@ class Context : public detail::Handle<tsr_context, tsr_context_destroy> {
     Metrics metrics;
     check(tsr_context_get_metrics(handle_, &metrics));
     return metrics;
+  }
+
+  // `texts` and `questions` replace those of `options` where they are not empty.
+  GateResult gate(const std::vector<std::string_view>& texts, GateOptions options = {},
+                  const std::vector<std::string_view>& questions = {}) const {
+    std::vector<tsr_text> views;
+    for (std::string_view text : texts) views.push_back({text.data(), text.size()});
+    for (std::string_view text : questions) views.push_back({text.data(), text.size()});
+    if (!texts.empty()) {
+      options.texts = views.data();
+      options.text_count = texts.size();
+    }
+    if (!questions.empty()) {
+      options.questions = views.data() + texts.size();
+      options.question_count = questions.size();
+    }
+    GateResult result;
+    check(tsr_context_gate(handle_, &options, &result));
+    return result;
+  }
+
+  // What was measured for a setting; nothing where it never was.
+  std::optional<GateResult> gate_result(const SessionOptions& options = {}) const {
+    GateResult result;
+    const tsr_status status = tsr_context_get_gate(handle_, &options, &result);
+    if (status == TSR_NOT_FOUND) return std::nullopt;
+    check(status);
+    return result;
   }
 };
 
@@ -323,6 +357,31 @@ class Session : public detail::Handle<tsr_session, tsr_session_destroy> {
     check(tsr_session_get_report(handle_, &report));
     return report;
   }
+
+  // Another session that stands where this one does and shares its pages.
+  Session fork() const {
+    Session fork;
+    check(tsr_session_fork(handle_, &fork.handle_));
+    return fork;
+  }
+
+  // Keeps the first `tokens` tokens.
+  void rewind(uint64_t tokens) { check(tsr_session_rewind(handle_, tokens)); }
+
+  std::vector<uint8_t> save() const {
+    return detail::sized<std::vector<uint8_t>>([&](uint8_t* out, uint64_t room, uint64_t* size) {
+      return tsr_session_save(handle_, out, room, size);
+    });
+  }
+
+  static Session restore(const Context& context, const std::vector<uint8_t>& bytes) {
+    Session session;
+    check(tsr_session_restore(context.get(), bytes.data(), bytes.size(), &session.handle_));
+    return session;
+  }
+
+ private:
+  Session() = default;
 };
 
 // One pass, a std::ranges::input_range from C++20 on: each step takes the next event and ends the

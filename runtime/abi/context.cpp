@@ -60,6 +60,19 @@ engine::ContextOptions context_options(const tsr_context_options& o) {
   }
   options.primer = text_argument(o.primer, o.primer_length, "options->primer", true);
   options.neutral_primer = !o.primer && !no_primer;
+  options.cache_folder =
+      text_argument(o.cache_folder, o.cache_folder_length, "options->cache_folder", true);
+  if (o.cache_folder && options.cache_folder.empty()) {
+    invalid("options->cache_folder is empty; name a folder, or set it to NULL");
+  }
+  if (options.cache_folder.find('\0') != std::string::npos) {
+    invalid("options->cache_folder must not contain a NUL byte");
+  }
+  if (!o.cache_folder && o.cache_budget) {
+    invalid("options->cache_budget is " + std::to_string(o.cache_budget) +
+            " without options->cache_folder; set both or neither");
+  }
+  if (o.cache_budget) options.cache_budget = o.cache_budget;
   return options;
 }
 
@@ -80,6 +93,9 @@ tsr_status tsr_context_create(tsr_model model, const tsr_context_options* option
     }
     o.log_error = [runtime = owner->runtime](const std::string& message) {
       runtime->log(TSR_LOG_ERROR, message);
+    };
+    o.log_warning = [runtime = owner->runtime](const std::string& message) {
+      runtime->log(TSR_LOG_WARNING, message);
     };
     auto object = std::make_shared<ContextObject>();
     object->model = owner;
@@ -127,6 +143,11 @@ tsr_status tsr_context_get_metrics(tsr_context context, tsr_metrics* metrics) {
     value.steps = m.steps;
     value.drafted_tokens = m.drafted_tokens;
     value.accepted_tokens = m.accepted_tokens;
+    value.chunks_loaded = m.chunks_loaded;
+    value.chunks_stored = m.disk.stored;
+    value.load_failures = m.disk.load_failures;
+    value.store_failures = m.disk.store_failures;
+    value.disk_bytes = m.disk.bytes;
     write_struct(metrics, value, version_1<tsr_metrics>, "metrics");
   });
 }

@@ -6,6 +6,8 @@
 #include "runtime/abi/arguments.hpp"
 #include "runtime/abi/objects.hpp"
 #include "runtime/abi/roles.hpp"
+#include "runtime/abi/session_call.hpp"
+#include "runtime/abi/session_options.hpp"
 #include "runtime/abi/status.hpp"
 #include "runtime/abi/structs.hpp"
 
@@ -32,27 +34,7 @@ constexpr float kMaxPenalty = 100;
 constexpr uint64_t kMaxBiases = 1024;
 constexpr float kMaxBias = 1000;
 constexpr uint32_t kMaxLookup = 64;
-
-// A session for the length of one call; the second caller at a time is turned away.
-class Call {
- public:
-  explicit Call(tsr_session session) : object_(find<SessionObject>(session)) {
-    if (object_->busy.exchange(true, std::memory_order_acquire)) {
-      fail(Status::busy, "another call on this session is running");
-    }
-  }
-  ~Call() { object_->busy.store(false, std::memory_order_release); }
-  Call(const Call&) = delete;
-  Call& operator=(const Call&) = delete;
-
-  SessionObject* operator->() const { return object_.get(); }
-  engine::Context& engine() const { return *object_->context->engine; }
-  engine::SessionState& state() const { return *object_->state; }
-  const model::Model& model() const { return *object_->context->model->model; }
-
- private:
-  std::shared_ptr<SessionObject> object_;
-};
+constexpr float kMaxKl = 1000;  // nats
 
 engine::Repair repair_of(tsr_repair repair) {
   switch (repair) {
@@ -67,34 +49,6 @@ engine::Repair repair_of(tsr_repair repair) {
     default:
       return engine::Repair::head_select;
   }
-}
-
-engine::SessionOptions session_options(const tsr_session_options& o, const model::Model& model) {
-  if (o.repair < TSR_REPAIR_DEFAULT || o.repair > TSR_REPAIR_FULL) {
-    invalid("options->repair is " + std::to_string(o.repair) + ", must be a TSR_REPAIR value");
-  }
-  number_argument(o.select_share, 0, 1, "options->select_share");
-  number_argument(o.select_layers, 0, 1, "options->select_layers");
-  if (!(supported_repairs(model) >> o.repair & 1)) {
-    fail(Status::unsupported, "options->repair is " + std::to_string(o.repair) +
-                                  "; this release and model support what "
-                                  "tsr_model_info.repair_modes lists: " +
-                                  std::to_string(supported_repairs(model)));
-  }
-  if (o.event_capacity > kMaxEventCapacity) {
-    invalid("options->event_capacity is " + std::to_string(o.event_capacity) + ", at most " +
-            std::to_string(kMaxEventCapacity));
-  }
-  check_flags(o.flags, TSR_SESSION_RESELECT, "options->flags");
-  engine::SessionOptions options;
-  if (o.event_capacity) options.event_capacity = o.event_capacity;
-  if (o.head_tokens) options.head_tokens = o.head_tokens;
-  if (o.select_share != 0) options.select_share = o.select_share;
-  if (o.select_layers != 0) options.select_layers = o.select_layers;
-  options.reselect = o.flags & TSR_SESSION_RESELECT;
-  const bool shares = model.architecture().sharing_refusal().empty();
-  options.repair = shares ? repair_of(o.repair) : engine::Repair::full;
-  return options;
 }
 
 std::vector<engine::LogitBias> biases(const tsr_generate_options& o, uint32_t vocabulary) {
@@ -189,6 +143,38 @@ engine::GenerateOptions generate_options(const tsr_generate_options& o, const mo
 
 }  // namespace
 
+engine::SessionOptions abi::session_options(const tsr_session_options& o,
+                                            const model::Model& model) {
+  if (o.repair < TSR_REPAIR_DEFAULT || o.repair > TSR_REPAIR_FULL) {
+    invalid("options->repair is " + std::to_string(o.repair) + ", must be a TSR_REPAIR value");
+  }
+  number_argument(o.select_share, 0, 1, "options->select_share");
+  number_argument(o.select_layers, 0, 1, "options->select_layers");
+  if (!(supported_repairs(model) >> o.repair & 1)) {
+    fail(Status::unsupported, "options->repair is " + std::to_string(o.repair) +
+                                  "; this release and model support what "
+                                  "tsr_model_info.repair_modes lists: " +
+                                  std::to_string(supported_repairs(model)));
+  }
+  if (o.event_capacity > kMaxEventCapacity) {
+    invalid("options->event_capacity is " + std::to_string(o.event_capacity) + ", at most " +
+            std::to_string(kMaxEventCapacity));
+  }
+  check_flags(o.flags, TSR_SESSION_RESELECT, "options->flags");
+  number_argument(o.max_kl, 0, kMaxKl, "options->max_kl");
+  if (o.reserved != 0) invalid("options->reserved is not 0; call its _init first");
+  engine::SessionOptions options;
+  if (o.event_capacity) options.event_capacity = o.event_capacity;
+  if (o.head_tokens) options.head_tokens = o.head_tokens;
+  if (o.select_share != 0) options.select_share = o.select_share;
+  if (o.select_layers != 0) options.select_layers = o.select_layers;
+  options.max_kl = o.max_kl;
+  options.reselect = o.flags & TSR_SESSION_RESELECT;
+  const bool shares = model.architecture().sharing_refusal().empty();
+  options.repair = shares ? repair_of(o.repair) : engine::Repair::full;
+  return options;
+}
+
 tsr_status tsr_session_create(tsr_context context, const tsr_session_options* options,
                               tsr_session* out) {
   return guarded([&] {
@@ -215,7 +201,7 @@ void tsr_session_destroy(tsr_session session) {
 
 tsr_status tsr_session_add_anchor(tsr_session session) {
   return guarded([&] {
-    const Call call(session);
+    const SessionCall call(session);
     call.engine().add_anchor(call.state());
   });
 }
@@ -223,7 +209,7 @@ tsr_status tsr_session_add_anchor(tsr_session session) {
 tsr_status tsr_session_add_text(tsr_session session, const char* text, uint64_t length,
                                 uint64_t flags) {
   return guarded([&] {
-    const Call call(session);
+    const SessionCall call(session);
     check_flags(flags, TSR_TEXT_PARSE_SPECIAL, "flags");
     const std::string_view input = text_argument(text, length, "text");
     const std::vector<int32_t> tokens =
@@ -234,7 +220,7 @@ tsr_status tsr_session_add_text(tsr_session session, const char* text, uint64_t 
 
 tsr_status tsr_session_add_tokens(tsr_session session, const int32_t* tokens, uint64_t count) {
   return guarded([&] {
-    const Call call(session);
+    const SessionCall call(session);
     if (count > 0) require(tokens, "tokens");
     if (count > kMaxTokens) {
       invalid("count is " + std::to_string(count) + ", at most " + std::to_string(kMaxTokens));
@@ -247,7 +233,7 @@ tsr_status tsr_session_add_tokens(tsr_session session, const int32_t* tokens, ui
 
 tsr_status tsr_session_add_chunk(tsr_session session, tsr_chunk chunk) {
   return guarded([&] {
-    const Call call(session);
+    const SessionCall call(session);
     const auto other = find<ChunkObject>(chunk);
     if (other->context != call->context) {
       invalid("chunk belongs to another context; create it in the session's own");
@@ -258,7 +244,7 @@ tsr_status tsr_session_add_chunk(tsr_session session, tsr_chunk chunk) {
 
 tsr_status tsr_session_open_role(tsr_session session, tsr_role role) {
   return guarded([&] {
-    const Call call(session);
+    const SessionCall call(session);
     const text::Role checked = role_argument(role, "role");
     call.engine().add_tokens(call.state(), call.model().chat_template().open(checked));
   });
@@ -266,7 +252,7 @@ tsr_status tsr_session_open_role(tsr_session session, tsr_role role) {
 
 tsr_status tsr_session_close_role(tsr_session session, tsr_role role) {
   return guarded([&] {
-    const Call call(session);
+    const SessionCall call(session);
     const text::Role checked = role_argument(role, "role");
     call.engine().add_tokens(call.state(), call.model().chat_template().close(checked));
   });
@@ -274,7 +260,7 @@ tsr_status tsr_session_close_role(tsr_session session, tsr_role role) {
 
 tsr_status tsr_session_generate(tsr_session session, const tsr_generate_options* options) {
   return guarded([&] {
-    const Call call(session);
+    const SessionCall call(session);
     const auto o = read_struct(options, version_1<tsr_generate_options>, "options");
     call.engine().generate(call.state(), generate_options(o, call.model()));
   });
@@ -282,7 +268,7 @@ tsr_status tsr_session_generate(tsr_session session, const tsr_generate_options*
 
 tsr_status tsr_session_next(tsr_session session, int64_t timeout_ms, tsr_event* event) {
   return guarded([&] {
-    const Call call(session);
+    const SessionCall call(session);
     require(event, "event");
     check_struct(event, sizeof(tsr_event), version_1<tsr_event>, false, "event");
     if (!call.engine().next(call.state(), timeout_argument(timeout_ms), call->event)) {
@@ -318,7 +304,7 @@ tsr_status tsr_session_cancel(tsr_session session) {
 
 tsr_status tsr_session_get_info(tsr_session session, tsr_session_info* info) {
   return guarded([&] {
-    const Call call(session);
+    const SessionCall call(session);
     const engine::SessionInfo i = call.engine().info(call.state());
     tsr_session_info value{};
     value.generating = i.generating ? 1 : 0;
@@ -332,7 +318,7 @@ tsr_status tsr_session_get_info(tsr_session session, tsr_session_info* info) {
 tsr_status tsr_session_get_tokens(tsr_session session, int32_t* tokens, uint64_t capacity,
                                   uint64_t* count) {
   return guarded([&] {
-    const Call call(session);
+    const SessionCall call(session);
     const std::vector<int32_t> all = call.engine().tokens(call.state());
     write_array<int32_t>(all, tokens, capacity, count, "tokens", "count");
   });
@@ -341,7 +327,7 @@ tsr_status tsr_session_get_tokens(tsr_session session, int32_t* tokens, uint64_t
 tsr_status tsr_session_evaluate(tsr_session session, uint64_t flags, float* logits,
                                 uint64_t capacity, uint64_t* count) {
   return guarded([&] {
-    const Call call(session);
+    const SessionCall call(session);
     check_flags(flags, TSR_LOGITS_ALL, "flags");
     require(count, "count");
     const bool all = flags & TSR_LOGITS_ALL;
@@ -359,7 +345,7 @@ tsr_status tsr_session_evaluate(tsr_session session, uint64_t flags, float* logi
 
 tsr_status tsr_session_get_report(tsr_session session, tsr_report* report) {
   return guarded([&] {
-    const Call call(session);
+    const SessionCall call(session);
     const engine::Report r = call.engine().report(call.state());
     tsr_report value{};
     value.tokens_exact = r.tokens_exact;

@@ -39,5 +39,9 @@ template <>
 inline constexpr uint32_t version_1<tsr_session_info> = 32;
 template <>
 inline constexpr uint32_t version_1<tsr_report> = 112;
+template <>
+inline constexpr uint32_t version_1<tsr_gate_options> = 64;
+template <>
+inline constexpr uint32_t version_1<tsr_gate_result> = 56;
 
 }  // namespace tessera::abi

@@ -43,7 +43,25 @@ uint64_t Context::own_need(const SessionState& session, uint64_t new_tokens) con
     need += blocks - std::min<uint64_t>(blocks, segment.span.blocks.size());
   }
   if (session.task->probe) need += pool_->blocks_for(session.task->probe->budget);
-  return need + pool_->blocks_for(behind) + (needs_private_tail(session) ? 1 : 0);
+  return need + pool_->blocks_for(behind) + copies_needed(session);
+}
+
+// Pages that the session will write and others see. The last token is computed again where it is
+// ready: reopen_last_token.
+uint64_t Context::copies_needed(const SessionState& session) const {
+  const Segment& last = session.segments.back();
+  uint64_t copies = last.computed_here() ? 0 : 1;
+  for (const Segment& segment : session.segments) {
+    if (!segment.computed_here() || segment.span.blocks.empty()) continue;
+    const bool shared = segment.span.blocks.back().use_count() > 1;
+    if (segment.pending() > 0) {
+      copies += shared && segment.span.slots % pool_->page_slots() != 0;
+    } else if (&segment == &last) {
+      // What stands behind a chunk that is not ready may become a prefix run when it is.
+      copies += shared || !session.all_attached();
+    }
+  }
+  return copies;
 }
 
 void Context::reserve(SessionState& session, uint64_t blocks) {
@@ -66,16 +84,34 @@ void Context::release_unused(SessionState& session) noexcept {
   }
 }
 
-kv::BlockRef Context::take_block(SessionState& session) {
-  if (session.reserved == 0) fail(Status::internal, "a session took more pages than it reserved");
+// A block that is known to be obtainable.
+kv::BlockRef Context::obtain_block() {
   kv::BlockRef block = pool_->try_allocate();
   while (!block) {
     evict_one();
     block = pool_->try_allocate();
   }
+  return block;
+}
+
+kv::BlockRef Context::take_block(SessionState& session) {
+  if (session.reserved == 0) fail(Status::internal, "a session took more pages than it reserved");
+  kv::BlockRef block = obtain_block();
   --session.reserved;
   --reserved_;
   return block;
+}
+
+// Before the span's next slot is written: where others see its page, the session gets a copy. On
+// the engine thread, between steps. If it throws, the span is as it was.
+void Context::keep_to_itself(SessionState& session, kv::Span& span) {
+  const uint32_t at = span.slots / pool_->page_slots();
+  if (at >= span.blocks.size() || span.blocks[at].use_count() == 1) return;
+  kv::BlockRef own = take_block(session);
+  for (uint32_t g = 0; g < pool_->layout().groups.size(); ++g) {
+    pool_->memory().copy(g, span.blocks[at]->page(g), own->page(g));
+  }
+  span.blocks[at] = std::move(own);
 }
 
 // Gives up the longest unused of all that only caches hold. Throws where there is none, which a

@@ -185,7 +185,10 @@ void Context::fill_report(SessionState& session) noexcept {
       session.ready() - task.reused_exact - task.reused_approximate - task.repaired;
   report.repair_us = static_cast<uint64_t>(
       std::chrono::duration_cast<std::chrono::microseconds>(task.repair_time).count());
+  report.load_us = static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::microseconds>(task.load_time).count());
   report.lookup_us = microseconds(task.begun, begun);
+  report.lookup_us -= std::min(report.lookup_us, report.load_us);
   report.prompt_us = microseconds(begun, ready);
   if (task.first_token != kNever) report.first_token_us = microseconds(task.begun, ready);
   for (const Segment& segment : session.segments) {

@@ -17,9 +17,26 @@ std::string Context::primer_text(const ContextOptions& options) const {
   return 4 * tokens <= room ? neutral : std::string();
 }
 
-void Context::make_base(const ContextOptions& options) {
+// All that the bytes of a page depend on besides tokens. The model's fingerprint is of its whole
+// file: weights, tokenizer, RoPE and all other keys.
+std::string Context::kv_settings(const ContextOptions& options) const {
   const model::Fingerprint& model = model_->fingerprint();
-  kv::Identity identity{model.low, model.high ^ (static_cast<uint64_t>(options.kv_type) + 1)};
+  std::string settings = "tessera KV 1";
+  const auto add = [&](const char* name, uint64_t value) {
+    settings.append(name).append(std::to_string(value));
+  };
+  add("; model ", model.low);
+  add(" ", model.high);
+  add("; math ", static_cast<uint64_t>(model_->math()));
+  add("; keys ", static_cast<uint64_t>(options.key_form));
+  add("; block ", pool_->block_bytes());
+  for (const LayerGroup& group : pool_->layout().groups) add("; window ", group.window);
+  return settings.append("; pages ").append(model_->backend().page_layout_name(pool_->layout()));
+}
+
+void Context::make_base(const ContextOptions& options) {
+  const std::string settings = kv_settings(options);
+  kv::Identity identity = kv::fingerprint_of(settings, {});
   const text::Tokenizer& tokenizer = model_->tokenizer();
   const auto make = [&](kv::CanonicalKind kind, const std::string& text, bool special) {
     const std::vector<int32_t> tokens = tokenizer.encode(text, special);
@@ -31,6 +48,10 @@ void Context::make_base(const ContextOptions& options) {
   chunk_base_ = identity;
   chunks_alone_ = options.chunks_alone;
   if (chunks_alone_) chunk_base_.high += 1;
+  for (const kv::CanonicalKind kind :
+       {kv::CanonicalKind::anchor, kv::CanonicalKind::primer, kv::CanonicalKind::chunk}) {
+    fingerprints_[static_cast<size_t>(kind)] = kv::fingerprint_of(settings, base_of(kind));
+  }
   uint64_t tokens = 0;
   uint64_t blocks = 1;
   for (const kv::CanonicalRef& text : {anchor_, primer_}) {
@@ -73,15 +94,18 @@ uint64_t Context::encode_need(const kv::CanonicalRef& text,
 }
 
 // Hands the encoding to the engine. The caller has checked that it fits. If it throws, encodings of
-// what the text stands behind may have been started, and nothing else.
-void Context::start_encode(const kv::CanonicalRef& text) {
-  if (text->state == kv::CanonicalState::pending || text->state == kv::CanonicalState::ready) {
+// what the text stands behind may have been started, and nothing else. With a disk tier the text's
+// file is tried first, and its base sleeps until it turns out that there is none.
+void Context::start_encode(const kv::CanonicalRef& text, bool asleep) {
+  if (text->state == kv::CanonicalState::ready) return;
+  if (text->state == kv::CanonicalState::pending) {
+    if (disk_ && !asleep) awaken(*text);
     return;
   }
   auto job = std::make_shared<SessionState>(SessionOptions{});
   job->prefix_open = false;
   for (const kv::CanonicalRef& base : base_of(text->kind)) {
-    start_encode(base);
+    start_encode(base, disk_ != nullptr);
     append_canonical(
         *job, base->kind == kv::CanonicalKind::anchor ? SegmentKind::anchor : SegmentKind::shared,
         base);
@@ -91,8 +115,17 @@ void Context::start_encode(const kv::CanonicalRef& text) {
   task.target = text;
   task.begun = Clock::now();
   task.prompt_tokens = job->tokens;
+  if (disk_) task.stage = asleep ? EncodeStage::asleep : EncodeStage::loading;
   job->task.emplace(std::move(task));
   active_.push_back(job);
+  if (job->task->stage == EncodeStage::loading) {
+    try {
+      disk_->load(text->serial, file_head(*text));
+    } catch (...) {
+      active_.pop_back();
+      throw;
+    }
+  }
   for (Segment& segment : job->segments) {
     if (segment.computed_here()) continue;
     ++segment.canonical->pins;
@@ -109,6 +142,7 @@ void Context::finish_encode(SessionState& job, Status status) noexcept {
     text.blocks = std::move(job.segments.back().span.blocks);
     text.state = kv::CanonicalState::ready;
     text.last_use = ++clock_;
+    if (job.task->stage == EncodeStage::computing) store_later(job.task->target);
   } else {
     text.state = kv::CanonicalState::failed;
     text.error = status;
@@ -118,16 +152,20 @@ void Context::finish_encode(SessionState& job, Status status) noexcept {
   chunks_.notify_all();
 }
 
-kv::CanonicalRef Context::create_chunk(std::vector<int32_t> tokens, bool lazy) {
-  uint64_t length = tokens.size();
+// Whether a chunk of so many tokens can be encoded.
+void Context::check_chunk(uint64_t tokens) const {
+  uint64_t length = tokens;
   for (const kv::CanonicalRef& base : base_of(kv::CanonicalKind::chunk)) length += base->size();
+  if (length <= max_session_tokens_) return;
+  fail(Status::capacity, "the chunk has " + std::to_string(tokens) +
+                             " tokens, with anchor and primer " + std::to_string(length) +
+                             "; a session has room for " + std::to_string(max_session_tokens_));
+}
+
+kv::CanonicalRef Context::create_chunk(std::vector<int32_t> tokens, bool lazy) {
   std::lock_guard guard(lock_);
   if (failure_ != Status::ok) fail(failure_, failure_message_);
-  if (length > max_session_tokens_) {
-    fail(Status::capacity, "the chunk has " + std::to_string(tokens.size()) +
-                               " tokens, with anchor and primer " + std::to_string(length) +
-                               "; a session has room for " + std::to_string(max_session_tokens_));
-  }
+  check_chunk(tokens.size());
   canonicals_.sweep();
   const kv::Identity identity = kv::identify(chunk_base_, kv::CanonicalKind::chunk, tokens);
   kv::CanonicalRef chunk =

@@ -33,6 +33,7 @@ Context::Context(std::shared_ptr<const model::Model> model, const ContextOptions
   layout.groups = options.groups.empty() ? model_->architecture().layer_groups() : options.groups;
   pool_ = std::make_unique<kv::PagePool>(model_->backend(), layout, options.kv_budget);
   make_base(options);
+  open_disk(options);
   const Graph graph = model_->architecture().build_graph({options.key_form});
   ProgramOptions program_options;
   program_options.max_rows = pace_.most();
@@ -53,6 +54,7 @@ Context::~Context() {
     interrupt();
   }
   engine_.join();
+  disk_.reset();
   // Blocks go back to the pool before it goes.
   active_.clear();
   sessions_.clear();
@@ -70,6 +72,7 @@ Metrics Context::metrics() {
   m.pages_peak = pool_->peak();
   m.sessions = sessions_.size();
   m.chunks = canonicals_.ready_chunks();
+  if (disk_) m.disk = disk_->counts();
   return m;
 }
 
@@ -101,6 +104,12 @@ void Context::end_waits() noexcept {
   std::lock_guard guard(lock_);
   waits_ended_ = true;
   events_.notify_all();
+  for (const SessionRef& session : sessions_) {
+    if (!session->options.measures) continue;
+    session->closed = true;  // whoever measures takes it out of the list
+    session->changed.notify_all();
+    if (session->task) interrupt();
+  }
 }
 
 }  // namespace tessera::engine

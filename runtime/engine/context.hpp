@@ -2,19 +2,25 @@
 // that holds them.
 #pragma once
 
+#include <array>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
 #include <vector>
 
 #include "backends/backend.hpp"
+#include "runtime/engine/disk_tier.hpp"
+#include "runtime/engine/gate_store.hpp"
 #include "runtime/engine/session_state.hpp"
+#include "runtime/engine/snapshot.hpp"
 #include "runtime/engine/step_builder.hpp"
 #include "runtime/engine/step_pace.hpp"
 #include "runtime/kv/canonical_store.hpp"
@@ -37,7 +43,11 @@ struct ContextOptions {
   bool chunks_alone = false;    // to measure by: chunks are encoded behind nothing
   KeyForm key_form = KeyForm::local;  // tests compare the forms
   std::vector<LayerGroup> groups;     // tests split the layers; empty: as the model says
-  std::function<void(const std::string&)> log_error;  // on the engine thread, no lock held
+  std::function<void(const std::string&)> log_error;  // on any thread, no lock held
+  std::string cache_folder;                           // of the disk tier; empty: none
+  uint64_t cache_budget = uint64_t{4} << 30;          // bytes of files
+  // On the caller's thread while the context is made, and on those of the disk tier; no lock held.
+  std::function<void(const std::string&)> log_warning;
 };
 
 // The fields of tsr_metrics that are counted; blocks are counted in blocks.
@@ -51,6 +61,7 @@ struct Metrics {
   uint64_t chunk_hits = 0;
   uint64_t chunk_misses = 0;
   uint64_t steps = 0;
+  uint64_t chunks_loaded = 0;
   // filled by Context::metrics
   uint32_t page_size = 0;
   uint64_t page_bytes = 0;
@@ -61,6 +72,15 @@ struct Metrics {
   uint64_t pages_peak = 0;
   uint64_t sessions = 0;
   uint64_t chunks = 0;
+  DiskCounts disk;
+};
+
+// A chunk of this context on disk.
+struct DiskEntry {
+  kv::Identity identity;
+  uint64_t tokens = 0;
+  uint64_t bytes = 0;    // of the file
+  int64_t last_use = 0;  // nanoseconds since 1970
 };
 
 struct ChunkInfo {
@@ -91,10 +111,13 @@ class Context {
   Context& operator=(const Context&) = delete;
 
   const model::Model& model() const { return *model_; }
+  uint64_t max_session_tokens() const { return max_session_tokens_; }
+  uint64_t anchor_tokens() const { return anchor_ ? anchor_->size() : 0; }
   Metrics metrics();
   // Handle of a session that has an event to read; 0 after timeout_ms (-1: never times out).
   uint64_t wait_any(int64_t timeout_ms);
   // Every wait_any, running or later, throws cancelled.
+  // So do the calls of sessions that measure.
   void end_waits() noexcept;
 
   // ---- sessions.cpp
@@ -117,6 +140,21 @@ class Context {
   Report report(SessionState& session);
   std::vector<int32_t> tokens(SessionState& session);
 
+  // ---- fork.cpp
+  // A session with the same tokens and KV, and no page of its own.
+  SessionRef fork(SessionState& session);
+
+  // ---- rewind.cpp
+  // Keeps the first `tokens` tokens, as if nothing had been added behind them.
+  void rewind(SessionState& session, uint64_t tokens);
+
+  // ---- save.cpp: docs/session-format.md
+  // Bytes that the saved session takes; written to `out` where `capacity` is that much.
+  uint64_t save(SessionState& session, uint8_t* out, uint64_t capacity);
+
+  // ---- restore.cpp
+  SessionRef restore(std::span<const uint8_t> bytes);
+
   // ---- chunks.cpp
   kv::CanonicalRef create_chunk(std::vector<int32_t> tokens, bool lazy);
   // False after timeout_ms. Throws what the encoding failed with, once; the next wait tries again.
@@ -126,6 +164,20 @@ class Context {
   ChunkInfo chunk_info(const kv::CanonicalRef& chunk);
   void release_chunk(kv::CanonicalRef chunk) noexcept;
 
+  // ---- gate.cpp: results of measure_gate, by setting
+  // Results outlive the context there. Before the first use; the folder exists.
+  void set_gate_folder(std::string folder);
+  std::optional<GateResult> find_gate(const SessionOptions& options);
+  void keep_gate(const SessionOptions& options, const GateResult& result);
+
+  // ---- disk.cpp; without a disk tier there are no files
+  // The files of chunks that this context could use. Reads the folder; throws io_error.
+  std::vector<DiskEntry> list_disk();
+  // The tokens that a chunk's file holds. Throws not_found where there is none of use.
+  std::vector<int32_t> disk_tokens(const kv::Identity& chunk);
+  // Removes a chunk's file; its KV in memory stays. False: there was none. Throws io_error.
+  bool remove_from_disk(const kv::Identity& chunk);
+
  private:
   friend class ContextProbe;
   struct Participant;
@@ -133,12 +185,29 @@ class Context {
   // Everything below runs under lock_, except where said.
 
   // ---- chunks.cpp: encoding of canonical texts
+  std::string kv_settings(const ContextOptions& options) const;
   void make_base(const ContextOptions& options);
   std::string primer_text(const ContextOptions& options) const;
   std::vector<kv::CanonicalRef> base_of(kv::CanonicalKind kind) const;
   uint64_t encode_need(const kv::CanonicalRef& text, std::vector<const kv::Canonical*>& counted);
-  void start_encode(const kv::CanonicalRef& text);
+  void check_chunk(uint64_t tokens) const;
+  void start_encode(const kv::CanonicalRef& text, bool asleep = false);
   void finish_encode(SessionState& job, Status status) noexcept;
+
+  // ---- disk.cpp
+  void open_disk(const ContextOptions& options);
+  kv::ChunkHead file_head(const kv::Canonical& text) const;
+  SessionRef encoding_of(uint64_t serial) const;
+  void awaken(const kv::Canonical& text);
+  void take_loads(std::unique_lock<std::mutex>& guard) noexcept;
+  void take_load(std::unique_lock<std::mutex>& guard, DiskTier::Reading& reading) noexcept;
+  void write_pages(const kv::Span& span, std::span<const uint8_t> pages);
+  void note_load(const kv::Canonical& text) noexcept;
+  void compute_instead(SessionState& job);
+  bool settle_waiting(SessionState& job) noexcept;
+  void store_later(const kv::CanonicalRef& text) noexcept;
+  bool store_one() noexcept;
+  void store(const kv::Canonical& text);
 
   // ---- sessions.cpp
   void check_idle(const SessionState& session) const;
@@ -156,6 +225,10 @@ class Context {
   void begin(SessionState& session, Task task, uint64_t new_tokens);
   void drop_context(SessionState& session) noexcept;
 
+  // ---- gate.cpp; without lock_
+  GateKey gate_key(const SessionOptions& options) const;
+  void check_gate(const SessionOptions& options);
+
   // ---- admission.cpp: reservation, eviction
   uint64_t obtainable() const;  // blocks
   uint64_t available() const;   // of those, what nobody was promised
@@ -164,18 +237,39 @@ class Context {
   void reserve(SessionState& session, uint64_t blocks);
   void release_reservation(SessionState& session) noexcept;
   void release_unused(SessionState& session) noexcept;
+  uint64_t copies_needed(const SessionState& session) const;
+  kv::BlockRef obtain_block();
   kv::BlockRef take_block(SessionState& session);
+  void keep_to_itself(SessionState& session, kv::Span& span);
   void evict_one();
 
   // ---- reuse.cpp: canonical texts and prefix runs
   void attach_ready(SessionState& session);
+  void show_encoded(std::span<const Segment> all, Segment& segment) const;
   void walk_prefix(SessionState& session, bool match);
   bool match_block(SessionState& session, Segment& segment, bool last_segment);
   void publish_blocks(SessionState& session, Segment& segment, bool closed);
   kv::PrefixNode* edge(const kv::PrefixKey& key, const kv::BlockRef& block);
   void stand_on(SessionState& session, kv::PrefixNode* node) noexcept;
-  static bool needs_private_tail(const SessionState& session);
+  void leave_runs(SessionState& session, uint64_t position) noexcept;
+  void step_back(SessionState& session) noexcept;
   void reopen_last_token(SessionState& session);
+
+  // ---- page_access.cpp
+  class PageAccess;
+
+  // ---- rewind.cpp
+  void cut(Segment& segment, uint64_t length) const noexcept;
+  void put_back_behind(std::vector<Segment>& segments, uint64_t tokens) const noexcept;
+  void close_again(std::vector<Segment>& segments) const;
+
+  // ---- save.cpp
+  SavedBase saved_base() const;
+
+  // ---- restore.cpp
+  void check_base(const SavedBase& saved) const;
+  uint64_t check_saved(const SavedSession& saved) const;
+  void take_saved(const SavedSession& saved, SessionState& session);
 
   // ---- select.cpp: what a question looks at, computed once more
   static void plan_probe(SessionState& session);
@@ -262,7 +356,11 @@ class Context {
   bool alone_ = false;        // the next step is one session's
   bool computing_ = false;    // a step is under way
   bool was_stopped_ = false;  // the last step
+  std::condition_variable pages_free_;  // PageAccess waits
+  uint32_t page_users_ = 0;             // PageAccess objects: no step begins
+  bool pages_taken_ = false;            // by one of them
   Metrics counts_;
+  GateStore gates_;  // has a lock of its own
 
   // The pool outlives everything that holds blocks.
   std::unique_ptr<kv::PagePool> pool_;
@@ -272,10 +370,14 @@ class Context {
   kv::CanonicalRef anchor_;  // null: none
   kv::CanonicalRef primer_;
   bool chunks_alone_ = false;
-  kv::Identity chunk_base_;           // identity of all that chunks are encoded behind
-  uint64_t reserved_ = 0;             // blocks, of all sessions
-  std::vector<SessionRef> sessions_;  // of the application
-  std::vector<SessionRef> active_;    // with a task, encodings included
+  kv::Identity chunk_base_;                   // identity of all that chunks are encoded behind
+  std::array<kv::Identity, 3> fingerprints_;  // of what texts are encoded behind, by kind
+  uint64_t reserved_ = 0;                     // blocks, of all sessions
+  std::vector<SessionRef> sessions_;          // of the application
+  std::vector<SessionRef> active_;            // with a task, encodings included
+
+  std::deque<kv::CanonicalRef> unsaved_;  // encoded, to be written
+  std::unique_ptr<DiskTier> disk_;        // null: none. Its threads call back
 
   std::thread engine_;  // last: starts when everything is there
 };

@@ -20,12 +20,6 @@ uint64_t probed(const SessionState& session) {
   return probe ? session.segments[probe->question].span.slots - probe->kept : 0;
 }
 
-bool all_attached(const SessionState& session) {
-  return std::ranges::all_of(session.segments, [](const Segment& segment) {
-    return segment.computed_here() || segment.attached;
-  });
-}
-
 bool is_out_of_memory(Status status) {
   return status == Status::out_of_host_memory || status == Status::out_of_device_memory;
 }
@@ -35,11 +29,18 @@ bool is_out_of_memory(Status status) {
 void Context::run() {
   std::unique_lock guard(lock_);
   while (!stopping_) {
+    if (disk_) take_loads(guard);
+    if (page_users_ > 0) {
+      forget_ended();
+      work_.wait(guard);
+      continue;
+    }
+    const bool storing = disk_ && store_one();
     settle_sessions();
     std::vector<Participant> participants = choose();
     if (participants.empty()) {
       // A task that ended just now may be what another session waits for.
-      if (!unsettled_) work_.wait(guard);
+      if (!unsettled_ && !storing) work_.wait(guard);
       continue;
     }
     attempt(
@@ -86,6 +87,7 @@ void Context::settle(SessionState& session) {
     finish(session, Finish::cancelled);
     return;
   }
+  if (settle_waiting(session)) return;
   const Task& task = *session.task;
   if (task.decoding) return;
   attach_ready(session);
@@ -97,7 +99,7 @@ void Context::settle(SessionState& session) {
     }
   }
   walk_prefix(session, !(task.purpose == Purpose::evaluate && task.all_logits));
-  if (task.probe && !session.options.chosen.empty() && all_attached(session)) select(session);
+  if (task.probe && !session.options.chosen.empty() && session.all_attached()) select(session);
   reopen_last_token(session);
 }
 
@@ -106,6 +108,7 @@ void Context::settle(SessionState& session) {
 uint32_t Context::plan_rows(const SessionState& session, uint32_t budget,
                             std::vector<SegmentRows>& rows) const {
   uint32_t total = 0;
+  if (session.task->stage != EncodeStage::computing) return total;
   for (uint32_t s = 0; s < session.segments.size() && total < budget; ++s) {
     const Segment& segment = session.segments[s];
     if (!segment.computed_here()) {
@@ -245,6 +248,7 @@ void Context::add_to(StepBuilder& builder, Participant& p) {
     kv::Span& span = session.segments[rows.segment].span;
     const uint64_t blocks = pool_->blocks_for(uint64_t{span.slots} + rows.count);
     if (blocks > span.blocks.size()) span.reserve(blocks - span.blocks.size());
+    keep_to_itself(session, span);
     while (span.blocks.size() < blocks) span.append(take_block(session), 0);
   }
   if (!p.draft.empty()) p.rows.back().draft = p.draft;
@@ -324,6 +328,7 @@ void Context::compute(std::unique_lock<std::mutex>& guard, const Step& step,
     ~Unlocked() {
       guard.lock();
       context.computing_ = false;
+      if (context.page_users_ > 0) context.pages_free_.notify_all();
     }
   } unlocked(*this, guard);
   const Clock::time_point begun = Clock::now();

@@ -33,6 +33,9 @@ struct Segment {
   bool attached = false;       // anchor, shared: span is the canonical's KV
   bool repairs = false;        // recomputed: the head of a chunk
   bool selected_from = false;  // shared: a question has chosen among its tokens
+  bool reopened = false;       // recomputed: the last token of what is in front, for its logits
+  uint32_t selected_at = 0;    // selected, and shared that was selected from: the position where
+                               // that question began
 
   bool computed_here() const { return kind != SegmentKind::anchor && kind != SegmentKind::shared; }
   bool overlay() const { return kind == SegmentKind::selected; }

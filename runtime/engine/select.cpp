@@ -119,18 +119,24 @@ void Context::select(SessionState& session) {
   session.segments.reserve(session.segments.size() + 1);
   std::vector<Segment> added(positions.empty() ? 0 : 1, overlay);
 
+  const Probe& probe = *session.task->probe;
+  const auto start = static_cast<uint32_t>(session.segments[probe.question].span.logical_start);
+  const uint32_t asked_at = start + probe.kept;
+
   // Nothing fails from here on.
   drop_probe(session);
   if (session.options.reselect) put_back_selected(session);
   for (Segment& segment : session.segments) {
-    if (segment.kind == SegmentKind::shared && !segment.exact) segment.selected_from = true;
+    if (!is_candidate(session, segment)) continue;
+    segment.selected_from = true;
+    segment.selected_at = asked_at;
   }
   if (added.empty()) return;
   hide_selected(session, positions);
+  added.front().selected_at = asked_at;
   session.segments.insert(session.segments.end() - 1, std::move(added.front()));
   // What the question sees now is this session's own.
-  session.prefix_open = false;
-  stand_on(session, nullptr);
+  leave_runs(session, asked_at);
 }
 
 // Ascending.

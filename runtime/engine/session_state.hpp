@@ -1,6 +1,7 @@
 // All that the engine knows of one session. Guarded by the context's lock, except where noted.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -34,6 +35,8 @@ struct SessionOptions {
   std::vector<uint32_t> chosen;    // to measure by: these positions instead of what a question
                                    // looks at
   uint32_t event_capacity = 64;
+  float max_kl = 0;       // refused where the gate did not measure as little; 0: no limit
+  bool measures = false;  // of a gate: neither finds nor leaves prefix runs, ends with the waits
 
   bool repairs_heads() const {
     return (repair == Repair::head || repair == Repair::head_select) && head_tokens > 0;
@@ -71,6 +74,13 @@ struct Report {
 
 enum class Purpose : uint8_t { generate, evaluate, encode };
 
+// Where an encoding gets its KV from. Without a disk tier all compute.
+enum class EncodeStage : uint8_t {
+  computing,
+  loading,  // from its file; computes if there is none, or none of use
+  asleep,   // of a base: needed only if what stands behind it is not loaded. Holds its promise
+};
+
 // The pass that finds out what a question looks at. Its KV is dropped.
 struct Probe {
   uint32_t question = 0;                      // segment: the text behind the last chunk
@@ -106,6 +116,8 @@ struct Task {
   uint64_t first_logits = 0;  // evaluate: the first token whose logits are wanted
   std::vector<float> logits;  // evaluate: rows so far
   kv::CanonicalRef target;    // encode: takes the KV
+  EncodeStage stage = EncodeStage::computing;  // encode
+  Clock::duration load_time{};                 // from the begin to the last file waited for
   Clock::time_point begun;
   Clock::time_point prompt_begun;  // first step
   Clock::time_point first_token;
@@ -126,6 +138,8 @@ struct SessionState {
   uint32_t prefix_segment = 0;
   kv::PrefixNode* prefix = nullptr;  // of whose holders the session is one; null: the root
   bool prefix_open = true;           // false: the rest of this session is in no prefix run
+  static constexpr uint64_t kNone = UINT64_MAX;
+  uint64_t private_from = kNone;  // why not: tokens from here on see what is this session's own
 
   uint64_t ready_exact = 0;  // tokens with KV, by provenance
   uint64_t ready_approximate = 0;
@@ -142,6 +156,11 @@ struct SessionState {
   bool closed = false;
 
   uint64_t ready() const { return ready_exact + ready_approximate; }
+  bool all_attached() const {
+    return std::ranges::all_of(segments, [](const Segment& segment) {
+      return segment.computed_here() || segment.attached;
+    });
+  }
 };
 
 using SessionRef = std::shared_ptr<SessionState>;

@@ -29,8 +29,11 @@ uint64_t first_logits(const SessionState& session, bool all) {
 }  // namespace
 
 SessionRef Context::create_session(const SessionOptions& options) {
+  check_gate(options);
   auto session = std::make_shared<SessionState>(options);
+  session->prefix_open = !options.measures;
   std::lock_guard guard(lock_);
+  if (options.measures && waits_ended_) fail(Status::cancelled, "the context was destroyed");
   sessions_.push_back(session);
   return session;
 }

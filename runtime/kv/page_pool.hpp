@@ -21,6 +21,7 @@ class Block {
   Block& operator=(const Block&) = delete;
 
   uint32_t page(uint32_t group) const { return pages_[group]; }
+  bool in_run = false;  // a prefix run has it; a block is never in two
 
  private:
   friend class PagePool;

@@ -45,6 +45,7 @@ PrefixNode* PrefixCache::insert(const PrefixKey& key, BlockRef block, uint64_t n
   node.hash = hash_of(key);
   PrefixNode* added = &nodes_.emplace(node.hash, std::move(node))->second;
   if (added->parent) ++added->parent->holders;
+  if (added->block) added->block->in_run = true;
   return added;
 }
 

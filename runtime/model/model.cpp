@@ -25,7 +25,7 @@ std::string main_weight_type(const gguf::Reader& reader) {
 
 }  // namespace
 
-Model::Model(const std::string& path, const LoadOptions& options) {
+Model::Model(const std::string& path, const LoadOptions& options) : math_(options.math) {
   const gguf::Reader reader(path);
   const ArchitectureEntry& entry =
       find_architecture(reader.get_string("general.architecture"), path);
@@ -41,6 +41,7 @@ Model::Model(const std::string& path, const LoadOptions& options) {
       std::make_unique<text::ChatTemplate>(text::ChatTemplate::recognise(jinja, *tokenizer_));
   hyperparameters_ = read_hyperparameters(reader, static_cast<uint32_t>(tokenizer_->size()));
   backend_ = open_device(options.device, BackendOptions{options.math});
+  math_ = options.math;
   WeightSource source(reader, *backend_, options.progress);
   architecture_ = entry.load(hyperparameters_, source);
   source.finish();

@@ -32,6 +32,7 @@ class Model {
   const Architecture& architecture() const { return *architecture_; }
   Backend& backend() const { return *backend_; }
   const Fingerprint& fingerprint() const { return fingerprint_; }
+  MathMode math() const { return math_; }
   bool adds_bos() const { return adds_bos_; }
   uint64_t file_bytes() const { return file_bytes_; }
   // Name of the type that holds most parameters: "Q4_1".
@@ -47,6 +48,7 @@ class Model {
   std::string weight_type_;
   uint64_t file_bytes_ = 0;
   bool adds_bos_ = false;
+  MathMode math_ = MathMode::fast;
 };
 
 }  // namespace tessera::model

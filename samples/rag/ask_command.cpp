@@ -7,12 +7,17 @@
 #include "samples/common/report.hpp"
 #include "samples/rag/asker.hpp"
 #include "samples/rag/commands.hpp"
+#include "samples/rag/compare.hpp"
 #include "samples/rag/query.hpp"
 
 namespace rag {
 namespace {
 
-const std::map<std::string, tsr_repair> kRepairs = {{"none", TSR_REPAIR_NONE},
+const std::map<std::string, tsr_repair> kRepairs = {{"default", TSR_REPAIR_DEFAULT},
+                                                    {"none", TSR_REPAIR_NONE},
+                                                    {"head", TSR_REPAIR_HEAD},
+                                                    {"select", TSR_REPAIR_SELECT},
+                                                    {"head+select", TSR_REPAIR_HEAD_SELECT},
                                                     {"full", TSR_REPAIR_FULL}};
 
 std::string place(const Hit& hit) {
@@ -67,6 +72,23 @@ void tell_nothing_found(const Found& found, const AskOptions& options) {
   std::cout << "Nothing in " << options.library << " matches this question.\n" << std::flush;
 }
 
+nlohmann::json sources_json(const std::vector<Hit>& hits) {
+  nlohmann::json sources = nlohmann::json::array();
+  for (const Hit& hit : hits) sources.push_back(source_json(hit, sources.size() + 1));
+  return sources;
+}
+
+nlohmann::json rounds_json(const Found& found, const std::vector<Round>& rounds) {
+  nlohmann::json rows = nlohmann::json::array();
+  for (const Round& round : rounds)
+    rows.push_back({{"name", round.name},
+                    {"order", round.order},
+                    {"answer", round.answer.text},
+                    {"finish", common::finish_name(round.answer.finish)},
+                    {"report", common::report_json(round.report)}});
+  return {{"question", found.question}, {"sources", sources_json(found.hits)}, {"compare", rows}};
+}
+
 void answer(Asker& asker, const Found& found, const AskOptions& options) {
   common::Interrupt interrupt;
   const common::Answer answer =
@@ -74,12 +96,10 @@ void answer(Asker& asker, const Found& found, const AskOptions& options) {
         if (!options.json) std::cout << text << std::flush;
       });
   if (options.json) {
-    nlohmann::json sources = nlohmann::json::array();
-    for (const Hit& hit : found.hits) sources.push_back(source_json(hit, sources.size() + 1));
     return print_json({{"question", found.question},
                        {"answer", answer.text},
                        {"finish", common::finish_name(answer.finish)},
-                       {"sources", sources},
+                       {"sources", sources_json(found.hits)},
                        {"report", common::report_json(asker.report())}});
   }
   std::cout << '\n';
@@ -89,6 +109,41 @@ void answer(Asker& asker, const Found& found, const AskOptions& options) {
   print_sources(found.hits);
   std::cout << common::format_report(asker.report()) << '\n' << std::flush;
 }
+
+// Loads the model when the first question that has passages needs it.
+class Answering {
+ public:
+  Answering(const AskOptions& options, Library& library) : options_(options) {
+    asker_options_.repair = options.repair;
+    asker_options_.generate.max_tokens = options.max_tokens;
+    asker_options_.primer = library.primer();
+  }
+
+  void operator()(const Found& found) {
+    if (!model_)
+      model_ = std::make_unique<tsr::Model>(common::load_model(runtime_, options_.model));
+    if (options_.compare) return show_reuse(found);
+    if (!asker_) asker_ = std::make_unique<Asker>(*model_, options_.model, asker_options_);
+    answer(*asker_, found, options_);
+  }
+
+ private:
+  void show_reuse(const Found& found) {
+    const std::vector<Round> rounds =
+        compare(*model_, options_.model, asker_options_, found.question, found.hits);
+    if (options_.json) return print_json(rounds_json(found, rounds));
+    for (const Round& round : rounds) std::cout << round.name << ": " << round.answer.text << "\n";
+    std::cout << '\n';
+    print_sources(found.hits);
+    std::cout << '\n' << format_rounds(rounds) << std::flush;
+  }
+
+  const AskOptions& options_;
+  AskerOptions asker_options_;
+  tsr::Runtime runtime_;
+  std::unique_ptr<tsr::Model> model_;
+  std::unique_ptr<Asker> asker_;
+};
 
 }  // namespace
 
@@ -102,10 +157,14 @@ void add_ask_options(CLI::App& app, AskOptions& options) {
   app.add_option("--max-tokens", options.max_tokens, "Longest answer")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  app.add_option("--repair", options.repair,
-                 "none: passages are used as computed before; full: computed again in this prompt")
+  app.add_option(
+         "--repair", options.repair,
+         "What of the passages is computed again in place: none, head (their first tokens), "
+         "select (what the question looks at), head+select (the default), full")
       ->transform(CLI::CheckedTransformer(kRepairs, CLI::ignore_case).description(""))
-      ->option_text("MODE [none]");
+      ->option_text("MODE [default]");
+  app.add_flag("--compare", options.compare,
+               "Answer cold and warm, and show both reports side by side");
   app.add_flag("--json", options.json, "One JSON object a question");
   common::add_model_options(app, options.model);
 }
@@ -116,9 +175,7 @@ int run_ask(const AskOptions& options) {
                         options.library + " makes it");
   Library library(options.library, Library::Access::kRead);
 
-  std::unique_ptr<tsr::Runtime> runtime;
-  std::unique_ptr<tsr::Model> model;
-  std::unique_ptr<Asker> asker;
+  Answering answering(options, library);
   int status = 0;
   for (const std::string& question : options.questions) {
     const Found found{question, library.search(match_expression(question), options.top)};
@@ -128,14 +185,7 @@ int run_ask(const AskOptions& options) {
       status = kNothingFound;
       continue;
     }
-    if (!asker) {  // a question that nothing matches does not need the model
-      runtime = std::make_unique<tsr::Runtime>();
-      model = std::make_unique<tsr::Model>(common::load_model(*runtime, options.model));
-      tsr::GenerateOptions generate;
-      generate.max_tokens = options.max_tokens;
-      asker = std::make_unique<Asker>(*model, options.model, options.repair, generate);
-    }
-    answer(*asker, found, options);
+    answering(found);
   }
   return status;
 }

@@ -15,24 +15,26 @@ std::string anchor_of(const tsr::Model& model) {
   return model.chat_format({tsr::Message(TSR_ROLE_SYSTEM, system)}, TSR_ROLE_USER);
 }
 
-tsr::Context make_context(const tsr::Model& model, const common::ModelOptions& options) {
+tsr::Context make_context(const tsr::Model& model, const common::ModelOptions& model_options,
+                          const AskerOptions& options) {
   const std::string anchor = anchor_of(model);
-  tsr::ContextOptions context = common::context_options(options);
+  tsr::ContextOptions context = common::context_options(model_options);
   context.set_anchor(anchor);
+  if (!options.primer.empty()) context.set_primer(options.primer);
   return tsr::Context(model, context);
 }
 
 }  // namespace
 
-Asker::Asker(const tsr::Model& model, const common::ModelOptions& options, tsr_repair repair,
-             const tsr::GenerateOptions& generate)
-    : repair_(repair), generate_(generate), context_(make_context(model, options)) {}
+Asker::Asker(const tsr::Model& model, const common::ModelOptions& model_options,
+             const AskerOptions& options)
+    : options_(options), context_(make_context(model, model_options, options)) {}
 
 // The text of a chunk says which file it is from, but not which number the passage has in this
 // prompt: only so is it the same chunk in the next one. Its KV is computed when a session needs it,
 // so that one behind `repair full`, which recomputes all, costs nothing here.
 const tsr::Chunk& Asker::chunk_of(const Hit& passage) {
-  const std::string text = "From \"" + passage.name + "\":\n" + passage.text + "\n\n";
+  const std::string text = prompt_text(passage.name, passage.text);
   const auto found = chunks_.find(text);
   if (found != chunks_.end()) return found->second;
   tsr::ChunkOptions options;
@@ -44,7 +46,7 @@ common::Answer Asker::ask(const std::string& question, const std::vector<Hit>& p
                           common::Interrupt& interrupt,
                           const std::function<void(std::string_view)>& on_text) {
   tsr::SessionOptions options;
-  options.repair = repair_;
+  options.repair = options_.repair;
   tsr::Session session(context_, options);
   session.add_anchor();
   // The best passage stands last, next to the question.
@@ -53,7 +55,7 @@ common::Answer Asker::ask(const std::string& question, const std::vector<Hit>& p
   session.add_text("Answer in one sentence, from the texts above: " + question);
   session.close_role(TSR_ROLE_USER);
   session.open_role(TSR_ROLE_ASSISTANT);
-  common::Answer answer = common::stream_answer(session, generate_, interrupt, on_text);
+  common::Answer answer = common::stream_answer(session, options_.generate, interrupt, on_text);
   report_ = session.report();
   return answer;
 }

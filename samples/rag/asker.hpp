@@ -16,14 +16,20 @@
 
 namespace rag {
 
+struct AskerOptions {
+  tsr_repair repair = TSR_REPAIR_DEFAULT;
+  tsr::GenerateOptions generate;
+  std::string primer;  // Library::primer; empty: the runtime's own
+};
+
 class Asker {
  public:
   // Throws tsr::Exception, UNSUPPORTED where the model has no chat template.
-  Asker(const tsr::Model& model, const common::ModelOptions& options, tsr_repair repair,
-        const tsr::GenerateOptions& generate);
+  Asker(const tsr::Model& model, const common::ModelOptions& model_options,
+        const AskerOptions& options);
 
-  // Answers from `passages`. Throws tsr::Exception; CAPACITY, with the numbers, when passages,
-  // question and answer do not fit a session.
+  // Answers from `passages`, best first. Throws tsr::Exception; CAPACITY, with the numbers, when
+  // passages, question and answer do not fit a session.
   common::Answer ask(const std::string& question, const std::vector<Hit>& passages,
                      common::Interrupt& interrupt,
                      const std::function<void(std::string_view)>& on_text);
@@ -34,8 +40,7 @@ class Asker {
  private:
   const tsr::Chunk& chunk_of(const Hit& passage);
 
-  tsr_repair repair_;
-  tsr::GenerateOptions generate_;
+  AskerOptions options_;
   tsr::Context context_;
   std::map<std::string, tsr::Chunk> chunks_;  // by text
   tsr::Report report_;

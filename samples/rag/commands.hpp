@@ -20,6 +20,7 @@ struct IndexOptions {
   common::ModelOptions model;
   std::string library = kDefaultLibrary;
   std::string folder;
+  bool new_primer = false;
   bool json = false;
 };
 
@@ -29,7 +30,8 @@ struct AskOptions {
   std::vector<std::string> questions;
   std::uint32_t top = 3;
   std::uint32_t max_tokens = 160;
-  tsr_repair repair = TSR_REPAIR_NONE;
+  tsr_repair repair = TSR_REPAIR_DEFAULT;
+  bool compare = false;
   bool json = false;
 };
 

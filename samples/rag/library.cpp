@@ -7,8 +7,9 @@ namespace {
 
 // PRAGMA application_id, which tells a library from other programs' files: "TsrL".
 constexpr std::int64_t kApplication = 0x5473724C;
-// PRAGMA user_version of the tables below.
-constexpr std::int64_t kFormat = 1;
+// PRAGMA user_version of the tables below. Format 1 had no primer.
+constexpr std::int64_t kFormat = 2;
+constexpr std::int64_t kWithoutPrimer = 1;
 
 // passage_text.rowid = passages.id. `name` is searched too, so that a question may name a file.
 constexpr const char* kTables = R"(
@@ -21,9 +22,13 @@ constexpr const char* kTables = R"(
   CREATE INDEX passages_of_file ON passages(file);
   CREATE VIRTUAL TABLE passage_text USING fts5(
     name, body, bigrams, tokenize = 'porter unicode61 remove_diacritics 2');
+  CREATE TABLE primer(text TEXT NOT NULL);
   PRAGMA application_id = 0x5473724C;
-  PRAGMA user_version = 1;
+  PRAGMA user_version = 2;
 )";
+
+constexpr const char* kFromFormat1 =
+    "CREATE TABLE primer(text TEXT NOT NULL); PRAGMA user_version = 2";
 
 Database::Mode mode_of(Library::Access access) {
   return access == Library::Access::kRead ? Database::Mode::kReadOnly : Database::Mode::kCreate;
@@ -31,16 +36,22 @@ Database::Mode mode_of(Library::Access access) {
 
 }  // namespace
 
+std::string prompt_text(const std::string& name, std::string_view body) {
+  return "From \"" + name + "\":\n" + std::string(body) + "\n\n";
+}
+
 Library::Library(const std::string& path, Access access) : database_(path, mode_of(access)) {
   // Two processes may be making it: the second waits here and finds the tables of the first.
   if (access == Access::kWrite && is_empty()) create_tables();
   if (number("PRAGMA application_id") != kApplication)
     throw DatabaseError(path +
                         " is not a library of tessera-rag: index the folder into a new file");
-  if (const std::int64_t format = number("PRAGMA user_version"); format != kFormat)
+  if (access == Access::kWrite) bring_up_to_date();
+  const std::int64_t format = number("PRAGMA user_version");
+  if (format != kFormat && format != kWithoutPrimer)
     throw DatabaseError("library " + path + " has format " + std::to_string(format) +
-                        ", this program reads " + std::to_string(kFormat) +
-                        ": index the folder into a new file");
+                        ", this program reads " + std::to_string(kWithoutPrimer) + " and " +
+                        std::to_string(kFormat) + ": index the folder into a new file");
 }
 
 std::int64_t Library::number(std::string_view sql) {
@@ -56,6 +67,13 @@ bool Library::is_empty() {
 void Library::create_tables() {
   Transaction transaction(database_);
   if (is_empty()) database_.execute(kTables);
+  transaction.commit();
+}
+
+void Library::bring_up_to_date() {
+  if (number("PRAGMA user_version") != kWithoutPrimer) return;
+  Transaction transaction(database_);  // another process may have been quicker
+  if (number("PRAGMA user_version") == kWithoutPrimer) database_.execute(kFromFormat1);
   transaction.commit();
 }
 
@@ -139,6 +157,36 @@ void Library::optimize() {
 
 std::uint64_t Library::passage_count() {
   return static_cast<std::uint64_t>(number("SELECT count(*) FROM passages"));
+}
+
+std::uint64_t Library::token_count() {
+  return static_cast<std::uint64_t>(number("SELECT coalesce(sum(tokens), 0) FROM passages"));
+}
+
+std::string Library::primer() {
+  if (number("PRAGMA user_version") == kWithoutPrimer) return "";
+  Statement find = database_.prepare("SELECT text FROM primer");
+  return find.step() ? find.text(0) : "";
+}
+
+void Library::set_primer(std::string_view text) {
+  Transaction transaction(database_);
+  database_.execute("DELETE FROM primer");
+  database_.prepare("INSERT INTO primer(text) VALUES(?)").bind(1, text).run();
+  transaction.commit();
+}
+
+std::string Library::first_text(std::uint64_t tokens) {
+  Statement find = database_.prepare(
+      "SELECT t.name, t.body, p.tokens FROM passages p JOIN passage_text t ON t.rowid = p.id "
+      "ORDER BY p.id");
+  std::string text;
+  std::uint64_t counted = 0;
+  while (counted < tokens && find.step()) {
+    text += prompt_text(find.text(0), find.text(1));
+    counted += static_cast<std::uint64_t>(find.integer(2));
+  }
+  return text;
 }
 
 std::vector<Hit> Library::search(const std::string& expression, std::uint32_t limit) {

@@ -31,14 +31,18 @@ struct Hit {
   double score{};        // BM25, larger is better
 };
 
+// A passage as an answer's prompt shows it: with its file's name, and without a number, so that it
+// is the same text in every prompt.
+std::string prompt_text(const std::string& name, std::string_view body);
+
 // Not for several threads at once; several processes may read while one writes. Every call throws
 // DatabaseError.
 class Library {
  public:
   enum class Access { kRead, kWrite };
 
-  // kWrite makes the file where there is none; kRead then fails. So do both on a file that is not a
-  // library.
+  // kWrite makes the file where there is none, and brings one of an older release up to date; kRead
+  // reads that as it is, and fails where there is none. Both fail on a file that is not a library.
   Library(const std::string& path, Access access);
 
   std::optional<FileRecord> find_file(const std::string& path);
@@ -57,6 +61,14 @@ class Library {
   void optimize();
 
   std::uint64_t passage_count();
+  std::uint64_t token_count();  // of all passages
+
+  // The text that passages are computed behind; empty: none is stored. It stays as it is while the
+  // library changes, so that what was computed behind it stays of use.
+  std::string primer();
+  void set_primer(std::string_view text);
+  // The first passages as prompts show them, so many that they have `tokens` tokens, if there are.
+  std::string first_text(std::uint64_t tokens);
 
   // The `limit` passages that match `expression` (match_expression) best, best first; of equal ones
   // the one that was indexed first.
@@ -66,6 +78,7 @@ class Library {
   std::int64_t number(std::string_view sql);  // first column of the first row
   bool is_empty();
   void create_tables();
+  void bring_up_to_date();
   void erase(const std::string& path);
 
   Database database_;

@@ -178,6 +178,43 @@ static void answer(tsr_context context, tsr_chunk chunk, uint32_t vocabulary) {
   tsr_session_destroy(session);
 }
 
+static void gate(tsr_context context) {
+  const tsr_text texts[2] = {{"The sea is wide and salt.", TSR_NUL_TERMINATED},
+                             {"Bread is made of flour, water and salt.", TSR_NUL_TERMINATED}};
+  const tsr_text question = {"What is salt?", TSR_NUL_TERMINATED};
+  tsr_session_options setting;
+  tsr_gate_options options;
+  tsr_gate_result measured, known;
+  tsr_session session = NULL;
+
+  OK(tsr_session_options_init(&setting, sizeof setting));
+  setting.repair = TSR_REPAIR_HEAD;
+  setting.head_tokens = 4;
+  OK(tsr_gate_options_init(&options, sizeof options));
+  options.session = &setting;
+  options.texts = texts;
+  options.text_count = 2;
+  options.questions = &question;
+  options.question_count = 1;
+  options.chunk_tokens = 16;
+  options.chunks = 2;
+  options.max_prompts = 1;
+  options.answer_tokens = 4;
+  OK(tsr_gate_result_init(&measured, sizeof measured));
+  OK(tsr_gate_result_init(&known, sizeof known));
+  CHECK(tsr_context_get_gate(context, &setting, &known) == TSR_NOT_FOUND);
+  OK(tsr_context_gate(context, &options, &measured));
+  CHECK(measured.repair == TSR_REPAIR_HEAD && measured.prompts == 1 && measured.tokens > 0);
+  CHECK(measured.kl_mean > 0 && measured.top1 <= 1 && measured.recomputed > 0);
+  OK(tsr_context_get_gate(context, &setting, &known));
+  CHECK(memcmp(&measured, &known, sizeof known) == 0);
+  setting.max_kl = measured.kl_mean / 2;
+  CHECK(tsr_session_create(context, &setting, &session) == TSR_UNSUPPORTED);
+  setting.max_kl = measured.kl_mean;
+  OK(tsr_session_create(context, &setting, &session));
+  tsr_session_destroy(session);
+}
+
 int main(int argc, char** argv) {
   tsr_runtime runtime = NULL;
   tsr_model model = NULL;
@@ -237,6 +274,7 @@ int main(int argc, char** argv) {
   CHECK(chunk_info.state == TSR_CHUNK_READY && chunk_info.tokens > 0 && chunk_info.bytes > 0);
 
   answer(context, chunk, vocabulary);
+  gate(context);
 
   OK(tsr_metrics_init(&metrics, sizeof metrics));
   OK(tsr_context_get_metrics(context, &metrics));

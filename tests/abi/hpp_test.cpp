@@ -143,6 +143,24 @@ TEST_F(Wrapper, ChunksAndWaiting) {
   EXPECT_GT(session.report().bytes_shared, 0u);
 }
 
+TEST_F(Wrapper, Gate) {
+  tsr::SessionOptions setting;
+  setting.repair = TSR_REPAIR_NONE;
+  EXPECT_FALSE(context.gate_result(setting));
+  tsr::GateOptions options;
+  options.session = &setting;
+  options.max_prompts = 2;
+  options.answer_tokens = 3;
+  const tsr::GateResult own = context.gate({"the sea is deep", "bread is baked"}, options);
+  EXPECT_EQ(own.prompts, 2u);
+  const tsr::GateResult asked =
+      context.gate({"the sea is deep", "bread is baked"}, options, {"and the sky?"});
+  EXPECT_EQ(asked.prompts, 1u);
+  const auto found = context.gate_result(setting);
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->kl_mean, asked.kl_mean);
+}
+
 TEST_F(Wrapper, Logits) {
   tsr::Session session(context);
   session.add_tokens(model.tokenize("four or five"));

@@ -25,6 +25,9 @@ struct Outputs {
   tsr_event event = prepared(tsr_event_init);
   tsr_session_info session = prepared(tsr_session_info_init);
   tsr_report report = prepared(tsr_report_init);
+  tsr_gate_options gate = prepared(tsr_gate_options_init);
+  tsr_gate_result gated = prepared(tsr_gate_result_init);
+  tsr_text texts[2] = {{"one text", kNul}, {"another", kNul}};
   tsr_message message = prepared(tsr_message_init);
   int32_t tokens[8] = {5, 6, 7};
   char text[256] = {};
@@ -63,6 +66,9 @@ class Handles : public AbiTest {
     Outputs& o = outputs;
     tsr_message_init(&o.message, sizeof o.message);
     o.message.role = TSR_ROLE_USER;
+    o.gate.texts = o.texts;
+    o.gate.text_count = 2;
+    o.gate.max_prompts = o.gate.answer_tokens = 1;
     auto R = [](void* h) { return static_cast<tsr_runtime>(h); };
     auto M = [](void* h) { return static_cast<tsr_model>(h); };
     auto C = [](void* h) { return static_cast<tsr_context>(h); };
@@ -100,6 +106,10 @@ class Handles : public AbiTest {
          }},
         {"tsr_context_get_metrics", "context",
          [=, &o](void* h) { return tsr_context_get_metrics(C(h), &o.metrics); }},
+        {"tsr_context_gate", "context",
+         [=, &o](void* h) { return tsr_context_gate(C(h), &o.gate, &o.gated); }},
+        {"tsr_context_get_gate", "context",
+         [=, &o](void* h) { return tsr_context_get_gate(C(h), nullptr, &o.gated); }},
         {"tsr_chunk_create_text", "context",
          [=, this](void* h) {
            return tsr_chunk_create_text(C(h), "b", 1, nullptr, other_chunk.out());
@@ -304,6 +314,7 @@ TEST_F(Handles, NullForEveryPointer) {
   tsr_generate_options no_stops = exactly(1);
   no_stops.stop_count = 1;
   tsr_text null_stop = {nullptr, 3};
+  const tsr_text no_text[2] = {{"a", 1}, {nullptr, 1}};
   tsr_generate_options bad_stop = no_stops;
   bad_stop.stops = &null_stop;
   tsr_context_options bad_anchor = small_context();
@@ -333,6 +344,8 @@ TEST_F(Handles, NullForEveryPointer) {
   NULL_CASE("event", tsr_event_init(nullptr, sizeof(tsr_event)));
   NULL_CASE("info", tsr_session_info_init(nullptr, sizeof(tsr_session_info)));
   NULL_CASE("report", tsr_report_init(nullptr, sizeof(tsr_report)));
+  NULL_CASE("options", tsr_gate_options_init(nullptr, sizeof(tsr_gate_options)));
+  NULL_CASE("result", tsr_gate_result_init(nullptr, sizeof(tsr_gate_result)));
 
   NULL_CASE("out", tsr_runtime_create(nullptr, nullptr));
   NULL_CASE("count", tsr_device_count(runtime, nullptr));
@@ -360,6 +373,17 @@ TEST_F(Handles, NullForEveryPointer) {
   NULL_CASE("out", tsr_context_create(model, nullptr, nullptr));
   NULL_CASE("session", tsr_context_wait(context, 0, nullptr));
   NULL_CASE("metrics", tsr_context_get_metrics(context, nullptr));
+  NULL_CASE("options", tsr_context_gate(context, nullptr, &o.gated));
+  NULL_CASE("options->text_count", tsr_context_gate(context, &o.gate, &o.gated));
+  o.gate.text_count = 2;
+  NULL_CASE("options->texts", tsr_context_gate(context, &o.gate, &o.gated));
+  o.gate.texts = &no_text[0];
+  NULL_CASE("options->texts[1]", tsr_context_gate(context, &o.gate, &o.gated));
+  o.gate.texts = o.texts;
+  NULL_CASE("result", tsr_context_gate(context, &o.gate, nullptr));
+  o.gate.question_count = 1;
+  NULL_CASE("options->questions", tsr_context_gate(context, &o.gate, &o.gated));
+  NULL_CASE("result", tsr_context_get_gate(context, nullptr, nullptr));
   NULL_CASE("text", tsr_chunk_create_text(context, nullptr, 4, nullptr, other_chunk.out()));
   NULL_CASE("text", tsr_chunk_create_text(context, nullptr, kNul, nullptr, other_chunk.out()));
   NULL_CASE("out", tsr_chunk_create_text(context, "a", 1, nullptr, nullptr));

@@ -86,6 +86,13 @@ StructCase make_case(const char* name, tsr_status (*init)(T*, uint32_t), Use use
   return {name, [=](void* p, uint32_t size) { return init(static_cast<T*>(p), size); },
           [=](void* p) { return use(static_cast<T*>(p)); }};
 }
+// A short gate.
+void complete(tsr_gate_options& options) {
+  static const tsr_text texts[] = {{"one text", kNul}, {"another", kNul}};
+  options.texts = texts;
+  options.text_count = 2;
+  options.max_prompts = options.answer_tokens = 1;
+}
 #define CASE(type) #type, type##_init, [this]([[maybe_unused]] type * x)
 
 std::vector<StructCase> Structs::inputs() {
@@ -114,6 +121,10 @@ std::vector<StructCase> Structs::inputs() {
         Session made;
         return tsr_session_create(context, x, made.out());
       }),
+      make_case(CASE(tsr_gate_options) {
+        tsr_gate_result result = prepared(tsr_gate_result_init);
+        return tsr_context_gate(context, x, &result);
+      }),
       make_case(CASE(tsr_generate_options) {
         fresh = new_session(context, 1);
         EXPECT_OK(tsr_session_add_text(fresh, "a prompt", kNul, 0));
@@ -131,13 +142,20 @@ std::vector<StructCase> Structs::outputs() {
       make_case(CASE(tsr_event) { return tsr_session_next(session, 0, x); }),
       make_case(CASE(tsr_session_info) { return tsr_session_get_info(session, x); }),
       make_case(CASE(tsr_report) { return tsr_session_get_report(session, x); }),
+      make_case(CASE(tsr_gate_result) {
+        tsr_gate_options options = prepared(tsr_gate_options_init);
+        complete(options);
+        return tsr_context_gate(context, &options, x);
+      }),
   };
 }
 #undef CASE
 
-// A message counts only with a role; the other structs are right as _init leaves them.
+// A message counts only with a role, a gate with texts; the other structs are right as _init leaves
+// them.
 void complete(const std::string& name, unsigned char* bytes) {
   if (name == "tsr_message") reinterpret_cast<tsr_message*>(bytes)->role = TSR_ROLE_USER;
+  if (name == "tsr_gate_options") complete(*reinterpret_cast<tsr_gate_options*>(bytes));
 }
 
 TEST_F(Structs, EveryStructIsTried) {
@@ -319,6 +337,9 @@ TEST_F(Structs, NumbersThatAreNone) {
     options.select_layers = value;
     EXPECT_FAILS(tsr_session_create(context, &options, made.out()), TSR_INVALID_ARGUMENT,
                  "select_layers");
+    options.select_layers = 0;
+    options.max_kl = value > 1 && value < inf ? 1001 : value;
+    EXPECT_FAILS(tsr_session_create(context, &options, made.out()), TSR_INVALID_ARGUMENT, "max_kl");
   }
   // Odd, but numbers: the smallest, the largest, a negative zero.
   for (float value : {1e-45f, 1000.0f, -0.0f}) {

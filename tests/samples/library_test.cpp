@@ -104,6 +104,31 @@ TEST_F(LibraryFile, AnEmptyFileBecomesOne) {
   EXPECT_EQ(refusal(path("empty.db"), Library::Access::kRead), "");
 }
 
+// Format 1 had no primer: readers take it as it is, the first writer brings it up to date.
+TEST_F(LibraryFile, OneOfAnOlderReleaseGoesOn) {
+  make();
+  Database(path(), Database::Mode::kCreate).execute("DROP TABLE primer; PRAGMA user_version = 1");
+  const auto format = [&] {
+    Database file(path(), Database::Mode::kReadOnly);
+    Statement version = file.prepare("PRAGMA user_version");
+    return version.step() ? version.integer(0) : -1;
+  };
+  {
+    Library library(path(), Library::Access::kRead);
+    EXPECT_EQ(library.primer(), "");
+    EXPECT_EQ(library.search(match_expression("alpha"), 10).size(), 1u);
+  }
+  EXPECT_EQ(format(), 1);
+  {
+    Library library(path(), Library::Access::kWrite);
+    EXPECT_EQ(library.primer(), "");
+    library.set_primer("ordinary text");
+    EXPECT_EQ(library.search(match_expression("alpha"), 10).size(), 1u);
+  }
+  EXPECT_EQ(format(), 2);
+  EXPECT_EQ(Library(path(), Library::Access::kRead).primer(), "ordinary text");
+}
+
 TEST_F(LibraryFile, AnotherFormatIsToldByItsNumber) {
   make();
   Database(path(), Database::Mode::kCreate).execute("PRAGMA user_version = 7");

@@ -112,16 +112,16 @@ expect 0 '0 indexed, 2 unchanged' \
   "$rag" index "$work/folder" --library "$work/l.db" --model "$work/none.gguf"
 expect 2 'matches' "$rag" ask "zyzzyva?" --library "$work/l.db" --model "$work/none.gguf"
 question="When was the lighthouse of Cape Wrath built?"
-for repair in none full; do
+for repair in none head select head+select full; do
   expect 0 '1828.*\[1\] lighthouse\.txt, line 1.*built in 1828.*first token' \
     "$rag" ask "$question" --repair $repair --library "$work/l.db" --model "$model"
 done
 expect 0 '"answer":".*1828.*"tokens_approximate":0,' \
   "$rag" ask "$question" --repair full --json --library "$work/l.db" --model "$model"
-# A passage straight behind the anchor is exact, and the second question finds it computed: nothing
-# is waited for, and only the question is computed.
+# The second question finds the passage computed: nothing is waited for, and only the question is
+# computed.
 expect 0 '' "$rag" ask "$question" "Who was the keeper of the lighthouse?" --top 1 --json \
-  --library "$work/l.db" --model "$model"
+  --repair none --library "$work/l.db" --model "$model"
 python3 - "$output" <<'END' || fail "the passage was not reused: $output"
 import json, sys
 first, second = (json.loads(row) for row in sys.argv[1].splitlines())
@@ -133,6 +133,47 @@ assert second["tokens_approximate"] == first["tokens_approximate"] > words
 assert second["tokens_computed"] < words + 10
 assert second["lookup_us"] < first["lookup_us"] / 4
 END
+# The dial's default repairs heads and what the question looks at.
+expect 0 '"tokens_repaired":[1-9]' \
+  "$rag" ask "$question" --json --library "$work/l.db" --model "$model"
+expect 1 '--repair' "$rag" ask "$question" --repair some --library "$work/l.db" --model "$model"
+
+echo "-- rag, cold and warm"
+expect 0 'cold: .*warm: .*Sources.*cold +warm.*order +2 1 +1 2.*first token +[0-9.]+ ms +[0-9.]+ ms' \
+  "$rag" ask "$question lighthouse or bread" --compare --max-tokens 8 --library "$work/l.db" \
+  --model "$model"
+expect 0 '' "$rag" ask "$question lighthouse or bread" --compare --max-tokens 8 --json \
+  --library "$work/l.db" --model "$model"
+python3 - "$output" <<'END' || fail "the warm answer reused nothing: $output"
+import json, sys
+row = json.loads(sys.argv[1])
+cold, warm = row["compare"]
+assert (cold["order"], warm["order"]) == ("2 1", "1 2")
+assert cold["answer"] and warm["answer"]
+cold, warm = cold["report"], warm["report"]
+kinds = ["tokens_exact", "tokens_repaired", "tokens_approximate", "tokens_computed"]
+assert sum(cold[kind] for kind in kinds) == sum(warm[kind] for kind in kinds)
+assert warm["tokens_approximate"] > 0 and warm["tokens_computed"] == cold["tokens_computed"]
+assert warm["lookup_us"] < cold["lookup_us"] / 4
+assert warm["first_token_us"] < cold["first_token_us"]
+END
+
+echo "-- rag, primer"
+# The library's own text, once there is enough of it; then it stays.
+mkdir "$work/long"
+for ((i = 0; i < 60; ++i)); do
+  echo "Report $i: the ferry of line $((i * 7)) left the harbour at $((i % 24)) o'clock."
+done >"$work/long/ferry.txt"
+expect 0 'indexed.*the first 512 tokens are the primer' \
+  "$rag" index "$work/long" --library "$work/p.db" --model "$model"
+echo "The lighthouse of Cape Wrath was built in 1828." >"$work/long/a.txt"
+expect 0 '1 indexed' "$rag" index "$work/long" --library "$work/p.db" --model "$model"
+[[ $output != *primer* ]] || fail "the primer was taken twice: $output"
+expect 0 '"primer_taken":false' "$rag" index "$work/long" --library "$work/p.db" \
+  --model "$work/none.gguf" --json
+expect 0 'primer' "$rag" index "$work/long" --library "$work/p.db" --model "$model" --new-primer
+expect 0 '1828' "$rag" ask "$question" --library "$work/p.db" --model "$model"
+
 expect_full "$rag" ask "$question" --json --library "$work/l.db" --model "$model"
 expect_full "$rag" index "$work/folder" --library "$work/l.db" --model "$work/none.gguf"
 expect 1 'is a folder' "$rag" ask "$question" --library "$work/folder" --model "$model"

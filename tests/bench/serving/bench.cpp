@@ -23,6 +23,9 @@ Counts quick_counts() {
   counts.sessions = {1, 3};
   counts.prompt_tokens = 16;
   counts.new_tokens = 64;
+  counts.shared_sessions = 3;
+  counts.shared_chunks = 2;
+  counts.chunk_tokens = 40;
   counts.documents = 2;
   counts.tries = 2;
   counts.long_prompt = 1024;

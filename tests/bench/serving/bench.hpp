@@ -21,12 +21,16 @@ struct Counts {
   std::vector<std::uint32_t> sessions{1, 2, 4, 8, 16, 32, 64};
   std::uint32_t prompt_tokens = 64;
   std::uint32_t new_tokens = 128;
+  std::uint32_t shared_sessions = 64;
+  std::uint32_t shared_chunks = 8;
+  std::uint32_t chunk_tokens = 256;
+  std::uint32_t shared_new_tokens = 64;
   std::uint32_t documents = 12;
   std::uint32_t lookup_tokens = 32;
   std::uint32_t tries = 50;
   std::uint32_t long_prompt = 4096;
   double idle_seconds = 5;
-  float temperature = 0;  // of sessions and cancel; 0: greedy
+  float temperature = 0;  // of sessions, shared and cancel; 0: greedy
   float top_p = 1;
 };
 
@@ -52,7 +56,7 @@ class Bench {
   // Tokens that no prefix run holds.
   Tokens random_tokens(std::uint32_t count);
 
-  // How sessions and cancel draw that many tokens.
+  // How sessions, shared and cancel draw that many tokens.
   tsr::GenerateOptions answer(std::uint32_t max_tokens) const;
 
   // Writes a row to the JSON file, if there is one.
@@ -68,6 +72,7 @@ class Bench {
 // The measurements. Each prints a table and its bar, and logs its rows; throws std::runtime_error
 // where the library did something that it must not, whatever the figures.
 void measure_sessions(Bench& bench);
+void measure_shared(Bench& bench);
 void measure_lookup(Bench& bench);
 void measure_cancel(Bench& bench);
 void measure_idle(Bench& bench);

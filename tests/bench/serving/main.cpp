@@ -16,9 +16,8 @@ namespace {
 
 // In the order in which they are measured.
 const std::vector<std::pair<std::string, void (*)(serving::Bench&)>> kMeasurements = {
-    {"sessions", serving::measure_sessions},
-    {"lookup", serving::measure_lookup},
-    {"cancel", serving::measure_cancel},
+    {"sessions", serving::measure_sessions}, {"shared", serving::measure_shared},
+    {"lookup", serving::measure_lookup},     {"cancel", serving::measure_cancel},
     {"idle", serving::measure_idle},
 };
 constexpr double kTooBusy = 0.2;  // processors of others, above which figures mean little
@@ -31,6 +30,7 @@ struct Options {
   std::string json;
   std::uint32_t rounds = 0;  // 0: as many as there usually are, likewise below
   std::uint32_t tries = 0;
+  std::uint32_t shared_sessions = 0;
   float temperature = 0;
   float top_p = 1;
   bool quick = false;
@@ -40,6 +40,7 @@ serving::Counts counts_of(const Options& options) {
   serving::Counts counts = options.quick ? serving::quick_counts() : serving::Counts();
   if (options.rounds) counts.rounds = options.rounds;
   if (options.tries) counts.tries = options.tries;
+  if (options.shared_sessions) counts.shared_sessions = options.shared_sessions;
   counts.temperature = options.temperature;
   counts.top_p = options.top_p;
   return counts;
@@ -96,25 +97,29 @@ int main(int argc, char** argv) {
   std::vector<std::string> names;
   for (const auto& [name, measure] : kMeasurements) names.push_back(name);
   CLI::App app(
-      "Many sessions at once, prompt lookup, the latency of a cancel, and the cost of idling.",
+      "Many sessions at once, also behind the same chunks, prompt lookup, the latency of a cancel, "
+      "and the cost of idling.",
       "serving_bench");
   app.add_option("-m,--model", options.model.model, "GGUF file of the model")
       ->capture_default_str();
   app.add_option("-t,--threads", options.model.threads, "CPU threads (default: one a core)");
-  app.add_option("--only", options.only, "Of: sessions, lookup, cancel, idle")
+  app.add_option("--only", options.only, "Of: sessions, shared, lookup, cancel, idle")
       ->delimiter(',')
       ->check(CLI::IsMember(names))
       ->option_text("NAME,... [all]");
-  app.add_option("--rounds", options.rounds, "Of sessions and lookup")
+  app.add_option("--rounds", options.rounds, "Of sessions, shared and lookup")
       ->check(CLI::Range(1, 1000))
       ->option_text("N [5]");
   app.add_option("--tries", options.tries, "Of each kind of cancel")
       ->check(CLI::Range(1, 100000))
       ->option_text("N [50]");
-  app.add_option("--temperature", options.temperature, "Of sessions and cancel; 0: greedy")
+  app.add_option("--shared-sessions", options.shared_sessions, "Of shared")
+      ->check(CLI::Range(1, 64))
+      ->option_text("N [64]");
+  app.add_option("--temperature", options.temperature, "Of sessions, shared and cancel; 0: greedy")
       ->check(CLI::Range(0.0f, 100.0f))
       ->option_text("T [0]");
-  app.add_option("--top-p", options.top_p, "Of sessions and cancel")
+  app.add_option("--top-p", options.top_p, "Of sessions, shared and cancel")
       ->check(CLI::Range(0.0f, 1.0f))
       ->option_text("P [1]");
   app.add_option("--json", options.json, "Also write one JSON object a line to this file");

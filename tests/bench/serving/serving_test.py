@@ -12,6 +12,8 @@ BENCH, RANDOM_MODEL = sys.argv[1:3]
 FIELDS = {
     "run": {"model", "weights", "threads", "processor", "version"},
     "sessions": {"sessions", "tokens_per_second", "ratio", "ratio_least", "ratio_most", "rounds"},
+    "shared": {"method", "sessions", "chunks", "prompt_tokens", "new_tokens", "kv_bytes",
+               "tokens_per_second", "ratio", "ratio_least", "ratio_most", "rounds"},
     "lookup": {"tokens", "drafted_tokens", "accepted_tokens", "quoted", "tokens_per_second_off",
                "tokens_per_second_on", "ratio"},
     "lookup_all": {"answers", "tokens", "drafted_tokens", "accepted_tokens", "ratio"},
@@ -50,6 +52,11 @@ class Serving(unittest.TestCase):
                 self.assertLessEqual(fields, set(row), row)
         self.assertEqual([row["sessions"] for row in by_kind["sessions"]], [1, 3])
         self.assertEqual(by_kind["sessions"][0]["ratio"], 1)
+        shared = {row["method"]: row for row in by_kind["shared"]}
+        self.assertEqual(list(shared), ["private", "none", "default"])
+        self.assertTrue(all(row["sessions"] == 3 for row in shared.values()), shared)
+        self.assertEqual(len({row["prompt_tokens"] for row in shared.values()}), 1)
+        self.assertLess(shared["none"]["kv_bytes"], shared["private"]["kv_bytes"])
         self.assertEqual(
             [(row["during"], row["decoding_sessions"], row["tries"]) for row in by_kind["cancel"]],
             [("prompt", 0, 2), ("answer", 0, 2), ("prompt", 15, 2), ("answer", 15, 2)],

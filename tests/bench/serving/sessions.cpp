@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "tests/bench/serving/bench.hpp"
+#include "tests/bench/serving/decode_together.hpp"
 
 namespace serving {
 namespace {
@@ -13,75 +14,15 @@ constexpr double kBar = 4;
 constexpr std::uint32_t kBarSessions = 16;
 constexpr int kRuns = 10;  // until one has a window
 
-// From when each session has a token until the first one has all of its tokens.
-class Window {
- public:
-  Window(const tsr::Context& context, std::size_t sessions)
-      : context_(context), silent_(sessions) {}
-
-  void see(const tsr::Event& event, bool& spoke) {
-    if (!spoke && event.tokens > 0) {
-      spoke = true;
-      if (--silent_ == 0) open();
-    }
-    if (event.kind == TSR_EVENT_DONE && !closed_) close();
-  }
-
-  // 0 where one was done before another had begun.
-  double tokens_per_second() const {
-    return silent_ == 0 && tokens_ > 0 ? static_cast<double>(tokens_) / seconds_ : 0;
-  }
-
- private:
-  void open() {
-    tokens_at_open_ = context_.metrics().generated_tokens;
-    opened_ = Clock::now();
-  }
-  void close() {
-    closed_ = true;
-    if (silent_ > 0) return;
-    seconds_ = seconds_since(opened_);
-    tokens_ = context_.metrics().generated_tokens - tokens_at_open_;
-  }
-
-  const tsr::Context& context_;
-  std::size_t silent_;
-  Clock::time_point opened_;
-  std::uint64_t tokens_at_open_ = 0;
-  bool closed_ = false;
-  double seconds_ = 0;
-  std::uint64_t tokens_ = 0;
-};
-
 double run_once(const Bench& bench, std::uint32_t count) {
   const tsr::Context context = bench.context();
   std::vector<tsr::Session> sessions;
-  std::map<tsr_session, std::size_t> index;
   for (std::uint32_t i = 0; i < count; ++i) {
     sessions.emplace_back(context);
-    index[sessions.back().get()] = i;
     sessions.back().add_tokens(bench.prompt(i));
     sessions.back().evaluate();  // the prompt is not what is measured
   }
-  for (tsr::Session& session : sessions) session.generate(bench.answer(bench.counts.new_tokens));
-  Window window(context, count);
-  std::vector<char> spoke(count, false);
-  std::uint32_t left = count;
-  while (left > 0) {
-    const std::size_t i = index.at(context.wait());
-    while (const auto event = sessions[i].next(0)) {
-      if (event->kind == TSR_EVENT_NONE) break;
-      if (event->kind == TSR_EVENT_FAILED) throw std::runtime_error(std::string(event->text()));
-      bool has = spoke[i];
-      window.see(*event, has);
-      spoke[i] = has;
-      if (event->kind != TSR_EVENT_DONE) continue;
-      if (event->finish != TSR_FINISH_LENGTH || event->tokens != bench.counts.new_tokens)
-        throw std::runtime_error("an answer ended before its length");
-      --left;
-    }
-  }
-  return window.tokens_per_second();
+  return decode_together(context, sessions, bench.answer(bench.counts.new_tokens));
 }
 
 double run(const Bench& bench, std::uint32_t count) {

@@ -487,6 +487,51 @@ TEST_P(HostMemory, RunsOutForAChunk) {
   EXPECT_GT(n, 100);
 }
 
+TEST_P(HostMemory, RunsOutForAGate) {
+  const tsr_text texts[] = {{"0123456789", 10}, {"9876543210", 10}};
+  tsr_session_options setting{};
+  setting.struct_size = sizeof setting;
+  setting.head_tokens = 3;
+  setting.select_share = 0.2f;
+  tsr_gate_options gate{};
+  gate.struct_size = sizeof gate;
+  gate.session = &setting;
+  gate.texts = texts;
+  gate.text_count = 2;
+  gate.max_prompts = 1;
+  gate.answer_tokens = 2;
+  const auto measure = [&](const tsr::Context& context, tsr_gate_result& result) {
+    result = {};
+    result.struct_size = sizeof result;
+    return tsr_context_gate(context.get(), &gate, &result);
+  };
+  tsr_gate_result wanted, result;
+  ASSERT_EQ(measure(this->context(options()), wanted), TSR_OK);
+  int failed = 0;
+  int64_t n = 0;
+  for (; !HasFailure(); n += 5) {
+    SCOPED_TRACE("allocation " + std::to_string(n));
+    const tsr::Context context = this->context(options());
+    g_length = 1;
+    g_failed = 0;
+    g_before = n;
+    const tsr_status status = measure(context, result);
+    const bool told = tsr_last_error()[0] != '\0';
+    g_before = -1;
+    EXPECT_TRUE(status == TSR_OK || (status == TSR_OUT_OF_HOST_MEMORY && told))
+        << tsr_status_name(status);
+    failed += status != TSR_OK;
+    EXPECT_EQ(context.gate_result(tsr::SessionOptions()).has_value(), false) << "another setting";
+    expect_only_caches(context);
+    const bool fired = g_failed > 0;
+    EXPECT_EQ(measure(context, result), TSR_OK);
+    EXPECT_EQ(result.kl_mean, wanted.kl_mean);
+    expect_only_caches(context);
+    if (!fired) break;
+  }
+  EXPECT_GT(failed, 30) << "of " << n << " allocations";
+}
+
 TEST_P(HostMemory, RunsOutAndStaysOut) {
   for (const Setup setup : {text_only, chunks_and_text, chunk_last, prefix_and_turns}) {
     run(setup, INT64_MAX, 3);

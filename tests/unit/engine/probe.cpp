@@ -49,11 +49,12 @@ std::string ContextProbe::check_selected(const SessionState& session) {
   const uint32_t page_slots = context_.pool_->page_slots();
   size_t found = 0;
   for (const Segment& s : session.segments) {
-    if (s.kind != SegmentKind::shared || !s.attached) continue;
+    if (s.kind != SegmentKind::shared) continue;
     uint32_t replaced = 0;
-    for (uint32_t slot = s.skip % page_slots; slot < s.span.slots; ++slot) {
+    const uint32_t first = s.skip % page_slots;
+    for (uint32_t slot = first; slot < first + s.length; ++slot) {
       const bool selected = hidden.contains(s.span.position(slot));
-      if (s.span.valid(slot, page_slots) == selected)
+      if (s.attached && s.span.valid(slot, page_slots) == selected)
         return "a selected slot is seen, or another not";
       replaced += selected;
     }

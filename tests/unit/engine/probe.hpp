@@ -15,6 +15,8 @@ class ContextProbe {
  public:
   explicit ContextProbe(tsr_context handle);
 
+  Context& context() { return context_; }
+
   // Nothing is under way, encodings included.
   bool idle();
   // Tokens of every session of the application at one moment, in the order of their creation.

@@ -1,0 +1,126 @@
+#include "runtime/kv/chunk_file.hpp"
+
+#include <xxhash.h>
+
+#include <bit>
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <new>
+
+namespace tessera::kv {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "files are little-endian, as pages are");
+
+constexpr char kMagic[8] = {'T', 'S', 'R', 'C', 'H', 'U', 'N', 'K'};
+
+struct Head {
+  char magic[8];
+  uint32_t version;
+  uint32_t kind;
+  uint64_t identity[2];
+  uint64_t fingerprint[2];
+  uint64_t tokens;
+  uint64_t page_bytes;
+  uint64_t sum;  // of all before it and of the tokens
+};
+static_assert(sizeof(Head) == kChunkHeadBytes && offsetof(Head, sum) == 64);
+
+uint64_t head_sum(const Head& head, std::span<const uint8_t> tokens) {
+  const XXH64_hash_t first = XXH3_64bits(&head, offsetof(Head, sum));
+  return XXH3_64bits_withSeed(tokens.data(), tokens.size(), first);
+}
+
+Identity whole_sum(std::span<const uint8_t> file) {
+  const XXH128_hash_t sum = XXH3_128bits(file.data(), file.size() - kChunkSumBytes);
+  return {sum.low64, sum.high64};
+}
+
+}  // namespace
+
+Identity fingerprint_of(std::string_view settings, std::span<const CanonicalRef> before) {
+  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(),
+                                                                       &XXH3_freeState);
+  if (!state) throw std::bad_alloc();
+  XXH3_128bits_reset(state.get());
+  const auto add = [&](const void* data, uint64_t bytes) {
+    XXH3_128bits_update(state.get(), &bytes, sizeof bytes);
+    XXH3_128bits_update(state.get(), data, bytes);
+  };
+  add(settings.data(), settings.size());
+  for (const CanonicalRef& text : before) {
+    add(text->tokens.data(), text->tokens.size() * sizeof(int32_t));
+  }
+  const XXH128_hash_t hash = XXH3_128bits_digest(state.get());
+  return {hash.low64, hash.high64};
+}
+
+void seal(const ChunkHead& head, std::span<uint8_t> file) {
+  Head out{};
+  std::memcpy(out.magic, kMagic, sizeof kMagic);
+  out.version = kChunkFileVersion;
+  out.kind = static_cast<uint32_t>(head.kind);
+  out.identity[0] = head.identity.low;
+  out.identity[1] = head.identity.high;
+  out.fingerprint[0] = head.fingerprint.low;
+  out.fingerprint[1] = head.fingerprint.high;
+  out.tokens = head.tokens.size();
+  out.page_bytes = head.page_bytes;
+  const uint64_t token_bytes = head.tokens.size() * sizeof(int32_t);
+  std::memcpy(file.data() + kChunkHeadBytes, head.tokens.data(), token_bytes);
+  out.sum = head_sum(out, file.subspan(kChunkHeadBytes, token_bytes));
+  std::memcpy(file.data(), &out, sizeof out);
+  const Identity sum = whole_sum(file);
+  std::memcpy(file.data() + file.size() - kChunkSumBytes, &sum, kChunkSumBytes);
+}
+
+std::optional<ChunkHead> read_head(std::span<const uint8_t> start, uint64_t file_bytes,
+                                   uint64_t& needed) {
+  needed = 0;
+  if (file_bytes < kChunkHeadBytes + kChunkSumBytes) return std::nullopt;
+  if (start.size() < kChunkHeadBytes) {
+    needed = kChunkHeadBytes;
+    return std::nullopt;
+  }
+  Head head;
+  std::memcpy(&head, start.data(), sizeof head);
+  if (std::memcmp(head.magic, kMagic, sizeof kMagic) != 0 || head.version != kChunkFileVersion ||
+      head.kind > static_cast<uint32_t>(CanonicalKind::chunk) || head.tokens > kMostChunkTokens ||
+      head.page_bytes > kMostChunkPageBytes) {
+    return std::nullopt;
+  }
+  const uint64_t token_bytes = head.tokens * sizeof(int32_t);
+  if (file_bytes != kChunkHeadBytes + token_bytes + head.page_bytes + kChunkSumBytes) {
+    return std::nullopt;
+  }
+  if (start.size() < kChunkHeadBytes + token_bytes) {
+    needed = kChunkHeadBytes + token_bytes;
+    return std::nullopt;
+  }
+  const std::span<const uint8_t> tokens = start.subspan(kChunkHeadBytes, token_bytes);
+  if (head.sum != head_sum(head, tokens)) return std::nullopt;
+  ChunkHead out;
+  out.kind = static_cast<CanonicalKind>(head.kind);
+  out.identity = {head.identity[0], head.identity[1]};
+  out.fingerprint = {head.fingerprint[0], head.fingerprint[1]};
+  out.tokens.resize(head.tokens);
+  std::memcpy(out.tokens.data(), tokens.data(), token_bytes);
+  out.page_bytes = head.page_bytes;
+  return out;
+}
+
+ChunkCheck check(const ChunkHead& wanted, std::span<const uint8_t> file) {
+  uint64_t needed = 0;
+  const std::optional<ChunkHead> found = read_head(file, file.size(), needed);
+  if (!found) return ChunkCheck::damaged;
+  Identity sum;
+  std::memcpy(&sum, file.data() + file.size() - kChunkSumBytes, kChunkSumBytes);
+  if (sum != whole_sum(file)) return ChunkCheck::damaged;
+  if (*found == wanted) return ChunkCheck::good;
+  // A file under a name that its content does not have was renamed by somebody.
+  const bool named = found->kind == wanted.kind && found->identity == wanted.identity;
+  return named ? ChunkCheck::other : ChunkCheck::damaged;
+}
+
+}  // namespace tessera::kv
