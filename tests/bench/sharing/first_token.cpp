@@ -1,9 +1,11 @@
 // Time to the first token over chunks that are there already, against an ordinary prompt.
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <map>
-#include <optional>
 #include <stdexcept>
+#include <thread>
 
 #include "tests/bench/sharing/bench.hpp"
 
@@ -29,17 +31,58 @@ constexpr Way kWays[] = {{"full", TSR_REPAIR_FULL, false, 0},
                          {"default, cached heads", TSR_REPAIR_DEFAULT, true, 0}};
 constexpr const char* kSecondTurn = "default, second turn";
 
+// The same with the chunks on disk only, in a context that was just made.
+struct Restart {
+  const char* name;
+  const char* warm;  // with the chunks in memory
+  tsr_repair repair;
+};
+constexpr Restart kRestarts[] = {{"none, restart", "none", TSR_REPAIR_NONE},
+                                 {"default, restart", "default, cold heads", TSR_REPAIR_DEFAULT}};
+constexpr double kRestartBar = 1.5;      // times the time with chunks in memory, of the default
+constexpr std::uint32_t kBaseTexts = 2;  // anchor and primer
+constexpr int kStoreSeconds = 60;
+
+// A folder of its own, removed in the end.
+class Folder {
+ public:
+  Folder() {
+    std::string path = std::filesystem::temp_directory_path() / "sharing_bench.XXXXXX";
+    if (!mkdtemp(path.data())) throw std::runtime_error(path + " cannot be made");
+    path_ = path;
+  }
+  ~Folder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+// A context and its chunks, the same texts each time.
 class Prompts {
  public:
-  explicit Prompts(Bench& bench)
-      : bench_(bench), texts_(bench.model, 1), context_(bench.model, context_options(bench)) {
+  // With a folder the context has a disk tier there, and chunks are left for the first who asks.
+  explicit Prompts(const Bench& bench, const std::string& folder = "")
+      : bench_(bench), texts_(bench.model, 1), context_(bench.model, options_of(bench, folder)) {
+    tsr::ChunkOptions options;
+    if (!folder.empty()) options.flags = TSR_CHUNK_LAZY;
     for (std::uint32_t i = 0; i < bench.counts.chunks; ++i) {
-      chunks_.emplace_back(context_, texts_.text(bench.counts.chunk_tokens));
-      chunks_.back().wait();
+      chunks_.emplace_back(context_, texts_.text(bench.counts.chunk_tokens), options);
       if (chunks_.back().info().tokens != bench.counts.chunk_tokens)
         throw std::runtime_error("a chunk does not have the tokens that it should have");
     }
+    if (folder.empty()) wait();
   }
+
+  void wait() const {
+    for (const tsr::Chunk& chunk : chunks_) chunk.wait();
+  }
+  tsr::Metrics metrics() const { return context_.metrics(); }
 
   // A session of the chunks whose beginning no other has, or had. A text of its own in front makes
   // it so.
@@ -66,14 +109,15 @@ class Prompts {
   }
 
  private:
-  static tsr::ContextOptions context_options(const Bench& bench) {
+  static tsr::ContextOptions options_of(const Bench& bench, const std::string& folder) {
     tsr::ContextOptions options;
     options.threads = bench.threads;
     options.set_anchor(kAnchor);
+    if (!folder.empty()) options.set_cache_folder(folder);
     return options;
   }
 
-  Bench& bench_;
+  const Bench& bench_;
   Texts texts_;
   tsr::Context context_;
   std::vector<tsr::Chunk> chunks_;
@@ -86,6 +130,30 @@ struct Measured {
   tsr::Report report;          // of the last round
 };
 using ByWay = std::map<std::string, Measured>;
+
+// Encodes the chunks and waits until all of them are on disk.
+void store(const Bench& bench, const std::string& folder) {
+  const Prompts prompts(bench, folder);
+  prompts.wait();
+  const std::uint64_t texts = bench.counts.chunks + kBaseTexts;
+  for (int i = 0; prompts.metrics().chunks_stored < texts; ++i) {
+    if (i == 100 * kStoreSeconds) throw std::runtime_error("chunks were not stored in " + folder);
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+}
+
+void restart(const Bench& bench, const std::string& folder, ByWay& measured) {
+  for (const Restart& way : kRestarts) {
+    Prompts prompts(bench, folder);
+    tsr::Session session = prompts.session(way.repair, prompts.beginning());
+    Measured& m = measured[way.name];
+    m.times.push_back(prompts.ask(session));
+    m.report = session.report();
+    m.ratios.push_back(measured["full"].times.back() / m.times.back());
+    if (prompts.metrics().chunks_loaded < bench.counts.chunks)
+      throw std::runtime_error("chunks were computed although they are on disk");
+  }
+}
 
 void one_round(Prompts& prompts, ByWay& measured) {
   std::map<tsr_repair, std::string> beginnings;
@@ -131,10 +199,13 @@ void show(Bench& bench, const std::string& name, const Measured& m, double bar) 
 
 void measure_first_token(Bench& bench) {
   Prompts prompts(bench);
+  const Folder folder;
+  store(bench, folder.path());
   ByWay measured;
   for (std::uint32_t round = 0; round < bench.counts.rounds; ++round) {
     std::fprintf(stderr, "first token: round %u of %u\n", round + 1, bench.counts.rounds);
     one_round(prompts, measured);
+    restart(bench, folder.path(), measured);
   }
   std::printf(
       "\ntime to the first token, %u x %u warm chunk tokens and a question of %u, median "
@@ -144,12 +215,26 @@ void measure_first_token(Bench& bench) {
   std::printf("%-23s %9s %8s  %-15s %9s %9s\n", "", "ms", "ratio", "least-most", "repaired",
               "computed");
   for (const Way& way : kWays) show(bench, way.name, measured[way.name], way.bar);
+  for (const Restart& way : kRestarts) show(bench, way.name, measured[way.name], 0);
   const Measured& turn = measured[kSecondTurn];
   show(bench, kSecondTurn, turn, 0);
   const std::uint64_t expected = bench.counts.question_tokens + 1;  // and the answer's last token
   const bool none = turn.report.tokens_repaired == 0 && turn.report.tokens_computed == expected;
   std::printf("bar: the second turn computes no token of a chunk: %s\n", met(none));
-  std::printf("restart with a warm disk tier: not available\n");
+  for (const Restart& way : kRestarts) {
+    std::vector<double> ratios;
+    for (std::size_t i = 0; i < bench.counts.rounds; ++i)
+      ratios.push_back(measured[way.name].times[i] / measured[way.warm].times[i]);
+    std::printf("%s: %.2f times the time with chunks in memory", way.name, median(ratios));
+    const bool has_bar = way.repair == TSR_REPAIR_DEFAULT;
+    if (has_bar) std::printf(", at most %.1f: %s", kRestartBar, met(median(ratios) <= kRestartBar));
+    std::printf("\n");
+    bench.log({{"kind", "restart"},
+               {"way", way.name},
+               {"ratio", median(ratios)},
+               {"rounds", ratios},
+               {"bar", has_bar ? nlohmann::json(kRestartBar) : nlohmann::json()}});
+  }
 }
 
 }  // namespace sharing

@@ -38,6 +38,7 @@ class Measurements(unittest.TestCase):
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=300)
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         cls.memory = [row for row in rows if row["kind"] == "memory"]
+        cls.restarts = {row["way"]: row["ratio"] for row in rows if row["kind"] == "restart"}
         cls.ways = {row["way"]: row for row in rows if row["kind"] == "first_token"}
 
     @classmethod
@@ -55,9 +56,13 @@ class Measurements(unittest.TestCase):
             "default, cold heads": chunks * head + chosen,
             "default, cached heads": chosen,
             "default, second turn": 0,
+            "none, restart": 0,
+            "default, restart": chunks * head + chosen,
         })
         self.assertEqual(self.ways["default, second turn"]["computed"], question + 1)
         self.assertTrue(all(row["ms"] > 0 for row in self.ways.values()))
+        self.assertEqual(set(self.restarts), {"none, restart", "default, restart"})
+        self.assertTrue(all(ratio > 0 for ratio in self.restarts.values()))
 
     def test_memory(self):
         by_dial = {}
