@@ -57,6 +57,7 @@ class Quality(unittest.TestCase):
             if row["method"] in ("full", "prefix"):
                 self.assertLess(row["kl_mean"], 1e-6)
                 self.assertEqual((row["top1"], row["length_ratio"]), (1, 1))
+                self.assertEqual(row["hits"], row["hits_full"])
             else:
                 self.assertGreater(row["kl_mean"], 1e-9, row)
 

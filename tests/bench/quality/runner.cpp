@@ -191,8 +191,13 @@ Outcome Runner::measure(const Method& method, const Prompt& prompt, const Refere
         own_answer(context, session, method, prompt, reference, outcome.agreement == 1);
     outcome.length_ratio = static_cast<double>(own.size()) /
                            static_cast<double>(std::max<size_t>(reference.own.size(), 1));
-    const std::string text = model_->tokenizer().decode(own, false);
-    if (!prompt.wanted.empty()) outcome.hit = text.find(prompt.wanted) != std::string::npos;
+    if (!prompt.wanted.empty()) {
+      const auto found = [&](const Tokens& tokens) {
+        return model_->tokenizer().decode(tokens, false).find(prompt.wanted) != std::string::npos;
+      };
+      outcome.hit = found(own);
+      outcome.full_hit = found(reference.own);
+    }
   }
   context.close_session(*session);
   return outcome;

@@ -34,6 +34,7 @@ struct Outcome {
   std::optional<double> ttft_ms;  // chunks and anchor ready, nothing else; none: not comparable
   std::optional<double> length_ratio;  // of own answers
   std::optional<bool> hit;             // of own answers: what was wanted is in them
+  std::optional<bool> full_hit;        // likewise, full prefill's answer
 };
 
 class Runner {

@@ -86,6 +86,7 @@ nlohmann::json json_of(const Group& group, uint64_t seed) {
       {"recomputed", mean(each(group, [](const Outcome& o) { return o.recomputed; }))},
       {"length_ratio", optional_mean(group, [](const Outcome& o) { return o.length_ratio; })},
       {"hits", optional_mean(group, [](const Outcome& o) { return o.hit; })},
+      {"hits_full", optional_mean(group, [](const Outcome& o) { return o.full_hit; })},
       {"bytes_private",
        mean(each(group, [](const Outcome& o) { return static_cast<double>(o.bytes_private); }))},
       {"bytes_shared",
@@ -99,6 +100,7 @@ nlohmann::json json_of(const Outcome& outcome) {
           {"recomputed", outcome.recomputed},
           {"length_ratio", or_null(outcome.length_ratio)},
           {"hit", or_null(outcome.hit)},
+          {"full_hit", or_null(outcome.full_hit)},
           {"bytes_private", outcome.bytes_private},
           {"bytes_shared", outcome.bytes_shared},
           {"ttft_ms", or_null(outcome.ttft_ms)}};

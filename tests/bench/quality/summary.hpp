@@ -21,7 +21,7 @@ void add(std::vector<Group>& groups, const std::string& method, const std::strin
          const Outcome& outcome);
 
 // Means over prompts with 95 % intervals; kl_p90 is over all tokens of all answers, ttft_ms the
-// median. null: nothing to tell.
+// median, hits_full of full prefill on the same prompts. null: nothing to tell.
 nlohmann::json json_of(const Group& group, uint64_t seed);
 // One outcome as it is, for pooling.
 nlohmann::json json_of(const Outcome& outcome);

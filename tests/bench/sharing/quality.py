@@ -68,7 +68,7 @@ def rows(run):
 
 def row_of(run, method, question, by_prompt, base):
     outcomes = [outcome for found in by_prompt.values() for outcome in found]
-    known = lambda name: [o[name] for o in outcomes if o[name] is not None]
+    known = lambda name: [o[name] for o in outcomes if o.get(name) is not None]
     mean = lambda name: statistics.fmean(known(name)) if known(name) else None
     kl = stats.mean(stats.each(by_prompt, stats.kl))
     first = stats.mean(stats.each(by_prompt, stats.first_kl))
@@ -86,6 +86,7 @@ def row_of(run, method, question, by_prompt, base):
         "recomputed": mean("recomputed"),
         "length_ratio": mean("length_ratio"),
         "hits": mean("hit"),
+        "hits_full": mean("full_hit"),
         "bytes_private": mean("bytes_private"),
         "bytes_shared": mean("bytes_shared"),
         "ttft_ms": statistics.median(known("ttft_ms")) if known("ttft_ms") else None,
@@ -115,7 +116,7 @@ def table(run, found):
     yield f"{run.name}; KL to full prefill in nats, 95 % intervals"
     yield f"on {', '.join(sorted(run.processors))}"
     yield (f"{'question':<13}{'method':<11}{'n':>4}  {'KL':<22}{'p90':>6}  {'first token':<22}"
-           f"{'top-1':>6}{'recomp':>8}{'length':>7}{'hits':>6}  {'KL / mepic':<18}first / mepic")
+           f"{'top-1':>6}{'recomp':>8}{'length':>7}{'hits':>6}{'full':>6}  {'KL / mepic':<18}first / mepic")
     for row in found:
         against = [
             interval(row[f"{name}_ratio"], row[f"{name}_ratio_interval"], 2)
@@ -125,7 +126,7 @@ def table(run, found):
                f"{interval(row['kl_mean'], row['kl_mean_interval']):<22}{row['kl_p90']:>6.3f}  "
                f"{interval(row['kl_first'], row['kl_first_interval']):<22}{row['top1']:>6.3f}"
                f"{row['recomputed']:>8.3f}{shown(row['length_ratio'], 2):>7}"
-               f"{shown(row['hits'], 2):>6}  {against[0]:<18}{against[1]:<18}").rstrip()
+               f"{shown(row['hits'], 2):>6}{shown(row['hits_full'], 2):>6}  {against[0]:<18}{against[1]:<18}").rstrip()
 
 
 def bars(found):
