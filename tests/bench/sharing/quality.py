@@ -116,7 +116,8 @@ def table(run, found):
     yield f"{run.name}; KL to full prefill in nats, 95 % intervals"
     yield f"on {', '.join(sorted(run.processors))}"
     yield (f"{'question':<13}{'method':<11}{'n':>4}  {'KL':<22}{'p90':>6}  {'first token':<22}"
-           f"{'top-1':>6}{'recomp':>8}{'length':>7}{'hits':>6}{'full':>6}  {'KL / mepic':<18}first / mepic")
+           f"{'top-1':>6}{'recomp':>8}{'length':>7}{'hits':>6}{'full':>6}  "
+           f"{'KL / mepic':<18}first / mepic")
     for row in found:
         against = [
             interval(row[f"{name}_ratio"], row[f"{name}_ratio_interval"], 2)
@@ -126,7 +127,8 @@ def table(run, found):
                f"{interval(row['kl_mean'], row['kl_mean_interval']):<22}{row['kl_p90']:>6.3f}  "
                f"{interval(row['kl_first'], row['kl_first_interval']):<22}{row['top1']:>6.3f}"
                f"{row['recomputed']:>8.3f}{shown(row['length_ratio'], 2):>7}"
-               f"{shown(row['hits'], 2):>6}{shown(row['hits_full'], 2):>6}  {against[0]:<18}{against[1]:<18}").rstrip()
+               f"{shown(row['hits'], 2):>6}{shown(row['hits_full'], 2):>6}  "
+               f"{against[0]:<18}{against[1]}")
 
 
 def bars(found):
