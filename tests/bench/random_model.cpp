@@ -15,9 +15,10 @@ using tessera::DType;
 using tessera::test::TinyModel;
 
 constexpr char kUsage[] =
-    "usage: random_model 135M|1B TYPE FILE [LAYERS]\n"
+    "usage: random_model 135M|1B|tiny TYPE FILE [LAYERS]\n"
     "  135M  SmolLM2-135M: 30 layers, width 576 (768 for types with blocks of 256 weights)\n"
     "  1B    Llama-3.2-1B: 16 layers, width 2048\n"
+    "  tiny  two layers, width 64, for what does not depend on a model's size\n"
     "  TYPE  as GGUF tools print it: Q4_1, Q8_0, Q4_K, F16, ...\n";
 
 std::optional<DType> type_named(std::string_view name) {
@@ -53,6 +54,12 @@ TinyModel llama_1b() {
 
 std::optional<TinyModel> model_of(std::string_view shape, DType type) {
   TinyModel model;
+  model.type = type;
+  model.context = 8192;
+  if (shape == "tiny") {
+    model.head_dim = 32;  // a block of Q8_0
+    return model;
+  }
   if (shape == "135M") {
     model = smollm2_135m(type);
   } else if (shape == "1B") {
@@ -62,8 +69,6 @@ std::optional<TinyModel> model_of(std::string_view shape, DType type) {
   }
   model.head_dim = 64;
   model.width = model.heads * model.head_dim;
-  model.context = 8192;
-  model.type = type;
   return model;
 }
 

@@ -5,31 +5,12 @@
 #include <cstring>
 
 #include "backends/dtype.hpp"
-
-namespace tessera::engine {
-
-// Reads pages of a context at rest.
-class ContextProbe {
- public:
-  explicit ContextProbe(Context& context) : context_(context), guard_(context.lock_) {}
-  const KvLayout& layout() const { return context_.pool_->layout(); }
-  std::vector<uint8_t> bytes(const kv::Block& block) {
-    std::vector<uint8_t> page(context_.model_->backend().page_bytes(layout(), 0));
-    context_.pool_->memory().read(0, block.page(0), page.data());
-    return page;
-  }
-
- private:
-  Context& context_;
-  std::lock_guard<std::mutex> guard_;
-};
-
-}  // namespace tessera::engine
+#include "tests/bench/quality/probe.hpp"
 
 namespace tessera::quality {
 namespace {
 
-constexpr uint32_t kLayer = 1;
+constexpr uint32_t kLayer = 1;  // of the model, from 0
 
 float half(uint16_t bits) {
   const uint32_t exponent = bits >> 10 & 31, mantissa = bits & 1023;
@@ -69,8 +50,10 @@ std::vector<uint32_t> most_changed(engine::Context& context, const engine::Sessi
                                    size_t count) {
   engine::ContextProbe probe(context);
   const KvLayout& layout = probe.layout();
-  if (layout.type == KvType::q8_0 || layout.groups.size() != 1) {
-    fail(Status::unsupported, "cacheblend compares keys in F16 or F32 KV of one layer group");
+  if (layout.type == KvType::q8_0 || layout.groups.size() != 1 ||
+      layout.groups[0].layers.size() <= kLayer) {
+    fail(Status::unsupported,
+         "cacheblend compares the keys of layer 1 in F16 or F32 KV of one layer group");
   }
   const uint32_t slots = layout.page_slots;
   std::vector<Change> changes;

@@ -18,6 +18,8 @@ namespace {
 
 constexpr size_t kShortest = 2000;  // characters of a text
 constexpr size_t kCharacters = 8;   // of a text a token, enough to fill a chunk
+constexpr size_t kLeast = 8;        // tokens of a text in a chunk, beside the planted sentence
+constexpr int kAttempts = 20;
 
 constexpr std::array kCities = {"Oslo",  "Lima",  "Cairo", "Kyoto", "Quito", "Riga",
                                 "Dakar", "Turin", "Perth", "Sofia", "Accra", "Minsk"};
@@ -34,11 +36,9 @@ struct Plan {
 };
 
 template <typename List>
-std::vector<std::string> some_of(const List& list, size_t count, std::mt19937_64& random) {
+std::vector<std::string> shuffled(const List& list, std::mt19937_64& random) {
   std::vector<std::string> all(list.begin(), list.end());
   std::shuffle(all.begin(), all.end(), random);
-  while (all.size() < count) all.push_back(all[all.size() % list.size()]);
-  all.resize(count);
   return all;
 }
 
@@ -50,18 +50,35 @@ std::string fact(const std::string& thing, const std::string& city, const std::s
   return " The " + thing + " of the " + city + " office is " + value + ".";
 }
 
-Plan facts(const PromptShape& shape, std::mt19937_64& random) {
-  Plan plan;
-  const std::vector<std::string> cities = some_of(kCities, shape.chunks, random);
-  const size_t asked = random() % shape.chunks;
-  for (size_t i = 0; i < shape.chunks; ++i) {
-    const std::string thing = kThings[random() % kThings.size()], value = number(random);
-    plan.planted.push_back(fact(thing, cities[i], value));
-    if (i != asked) continue;
-    plan.asked = "Question: What is the " + thing + " of the " + cities[i] + " office?";
-    plan.wanted = value;
-    plan.place = i;
+// What a fact is about. No two of the first kCities.size() * kThings.size() are the same, and none
+// of the first kCities.size() share a city.
+struct Subject {
+  std::string thing, city;
+};
+
+std::vector<Subject> subjects(size_t count, std::mt19937_64& random) {
+  const std::vector<std::string> cities = shuffled(kCities, random);
+  std::vector<std::vector<std::string>> things;
+  for (size_t i = 0; i < cities.size(); ++i) things.push_back(shuffled(kThings, random));
+  std::vector<Subject> all;
+  for (size_t i = 0; i < count; ++i) {
+    const size_t city = i % cities.size();
+    all.push_back({things[city][i / cities.size()], cities[city]});
   }
+  return all;
+}
+
+Plan facts(const PromptShape& shape, const std::vector<Subject>& subjects,
+           std::mt19937_64& random) {
+  Plan plan;
+  plan.place = random() % shape.chunks;
+  for (size_t i = 0; i < shape.chunks; ++i) {
+    const std::string value = number(random);
+    plan.planted.push_back(fact(subjects[i].thing, subjects[i].city, value));
+    if (i == plan.place) plan.wanted = value;
+  }
+  const Subject& asked = subjects[plan.place];
+  plan.asked = "Question: What is the " + asked.thing + " of the " + asked.city + " office?";
   return plan;
 }
 
@@ -72,7 +89,9 @@ std::pair<size_t, size_t> two_places(const PromptShape& shape, std::mt19937_64& 
 }
 
 Plan plan_of(Question question, const PromptShape& shape, std::mt19937_64& random) {
-  Plan plan = facts(shape, random);
+  const std::vector<Subject> about = subjects(shape.chunks + 1, random);
+  const Subject& other = about.back();  // of which no chunk has a fact yet
+  Plan plan = facts(shape, about, random);
   switch (question) {
     case Question::fact:
       break;
@@ -82,32 +101,30 @@ Plan plan_of(Question question, const PromptShape& shape, std::mt19937_64& rando
       break;
     case Question::two_hop: {
       const auto [first, second] = two_places(shape, random);
-      const std::string city = some_of(kCities, 1, random)[0], who = some_of(kPeople, 1, random)[0];
+      const std::string who = shuffled(kPeople, random)[0];
       plan.wanted = number(random);
-      plan.planted[first] = " The keys of the " + city + " store are kept by " + who + ".";
+      plan.planted[first] = " The keys of the " + other.city + " store are kept by " + who + ".";
       plan.planted[second] = " The desk of " + who + " is in room " + plan.wanted + ".";
       plan.asked = "Question: In which room is the desk of the person who keeps the keys of the " +
-                   city + " store?";
+                   other.city + " store?";
       break;
     }
     case Question::override_: {
       const auto [first, second] = two_places(shape, random);
-      const std::string city = some_of(kCities, 1, random)[0];
-      const std::string thing = kThings[random() % kThings.size()];
       plan.wanted = number(random);
-      plan.planted[first] = fact(thing, city, number(random));
-      plan.planted[second] = " Correction: the " + thing + " of the " + city +
+      plan.planted[first] = fact(other.thing, other.city, number(random));
+      plan.planted[second] = " Correction: the " + other.thing + " of the " + other.city +
                              " office was changed to " + plan.wanted + ".";
-      plan.asked = "Question: What is the " + thing + " of the " + city + " office now?";
+      plan.asked =
+          "Question: What is the " + other.thing + " of the " + other.city + " office now?";
       break;
     }
     case Question::order: {
-      const std::vector<std::string> cities = some_of(kCities, shape.chunks, random);
-      for (size_t i = 0; i < cities.size(); ++i) {
-        plan.planted[i] = " This document was written in " + cities[i] + ".";
+      for (size_t i = 0; i < shape.chunks; ++i) {
+        plan.planted[i] = " This document was written in " + about[i].city + ".";
       }
       plan.asked = "Question: In which city was the first of the documents written?";
-      plan.wanted = cities[0];
+      plan.wanted = about[0].city;
       break;
     }
     case Question::twice:
@@ -116,26 +133,35 @@ Plan plan_of(Question question, const PromptShape& shape, std::mt19937_64& rando
   return plan;
 }
 
+// A passage from anywhere in the text, whole characters.
+std::string passage(const std::string& text, size_t bytes, std::mt19937_64& random) {
+  const auto inside = [&](size_t at) { return at < text.size() && (text[at] & 0xC0) == 0x80; };
+  size_t at = text.size() > bytes ? random() % (text.size() - bytes) : 0;
+  while (at > 0 && inside(at)) --at;
+  size_t end = std::min(text.size(), at + bytes);
+  while (inside(end)) ++end;
+  return text.substr(at, end - at);
+}
+
 Tokens chunk_of(const std::string& text, const std::string& planted, uint32_t size,
                 const Encode& encode, std::mt19937_64& random) {
-  const size_t wanted = size * kCharacters;
-  size_t at = text.size() > wanted ? random() % (text.size() - wanted) : 0;
-  while (at > 0 && (text[at] & 0xC0) == 0x80) --at;  // whole characters
-  size_t end = std::min(text.size(), at + wanted);
-  while (end < text.size() && (text[end] & 0xC0) == 0x80) ++end;
   const Tokens sentence = encode(planted, false), line = encode("\n", false);
-  Tokens body = encode("Document:\n" + text.substr(at, end - at), false);
-  const size_t room = size - sentence.size() - line.size();
-  if (size < sentence.size() + line.size() + 8 || body.size() < room) {
-    fail(Status::invalid_argument, "a chunk of " + std::to_string(size) +
-                                       " tokens cannot be cut from a text of " +
-                                       std::to_string(text.size()) + " bytes");
+  const size_t around = sentence.size() + line.size();
+  // A passage of long words, such as the lines of a table, may have too few tokens.
+  for (int attempt = 0; attempt < kAttempts && size > around + kLeast; ++attempt) {
+    Tokens body = encode("Document:\n" + passage(text, size * kCharacters, random), false);
+    const size_t room = size - around;
+    if (body.size() < room) continue;
+    body.resize(room);
+    const auto cut = static_cast<ptrdiff_t>(room / 4 + random() % (room / 2 + 1));
+    body.insert(body.begin() + cut, sentence.begin(), sentence.end());
+    body.insert(body.end(), line.begin(), line.end());
+    return body;
   }
-  body.resize(room);
-  const auto cut = static_cast<ptrdiff_t>(room / 4 + random() % (room / 2 + 1));
-  body.insert(body.begin() + cut, sentence.begin(), sentence.end());
-  body.insert(body.end(), line.begin(), line.end());
-  return body;
+  fail(Status::invalid_argument, "no chunk of " + std::to_string(size) +
+                                     " tokens can be cut from a text of " +
+                                     std::to_string(text.size()) + " bytes that begins '" +
+                                     text.substr(0, text.find('\n')) + "'");
 }
 
 }  // namespace
