@@ -16,9 +16,7 @@ class ContextProbe {
 
   // The next prompt finds the anchor and chunks, and nothing that was computed in place.
   void forget_prefix_runs() noexcept {
-    while (const kv::PrefixNode* node = context_.prefixes_.oldest_evictable()) {
-      context_.prefixes_.erase(*node);
-    }
+    while (kv::PrefixNode* node = context_.prefixes_.cheapest()) context_.prefixes_.evict(*node);
   }
 
   const KvLayout& layout() const { return context_.pool_->layout(); }
