@@ -112,6 +112,8 @@ uint32_t Context::plan_rows(const SessionState& session, uint32_t budget,
       if (!segment.attached) break;
       continue;
     }
+    // Nothing is to be seen of a question where the choice is given.
+    if (probing(session, s) && !session.options.chosen.empty()) break;
     const uint32_t count = std::min(segment.pending(), budget - total);
     if (count == 0) continue;
     rows.push_back({s, count, {}});

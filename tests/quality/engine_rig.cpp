@@ -86,13 +86,13 @@ std::vector<float> EngineRig::behind(const std::vector<Piece>& pieces, const Tok
 }
 
 std::vector<EngineRig::Answer> EngineRig::answers(const std::vector<std::vector<Piece>>& sessions,
-                                                  uint32_t count) {
+                                                  uint32_t count, engine::Repair repair) {
   engine::GenerateOptions options;
   options.max_tokens = count;
   options.ignore_end = true;
   std::vector<engine::SessionRef> opened;
   for (const std::vector<Piece>& pieces : sessions) {
-    opened.push_back(open(pieces, engine::Repair::none, false));
+    opened.push_back(open(pieces, repair, false));
     context_.generate(*opened.back(), options);
   }
   std::vector<Answer> all;

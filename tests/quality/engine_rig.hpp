@@ -48,7 +48,8 @@ class EngineRig {
     Tokens tokens;
     std::vector<float> logits;
   };
-  std::vector<Answer> answers(const std::vector<std::vector<Piece>>& sessions, uint32_t count);
+  std::vector<Answer> answers(const std::vector<std::vector<Piece>>& sessions, uint32_t count,
+                              engine::Repair repair = engine::Repair::none);
 
   // A session of these pieces, not computed; close it with context().close_session.
   engine::SessionRef open(const std::vector<Piece>& pieces, engine::Repair repair, bool anchor);

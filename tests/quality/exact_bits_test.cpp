@@ -75,6 +75,8 @@ class SameBits : public testing::TestWithParam<Mode> {
     }
   }
 
+  void batch_mix(Repair repair);
+
   ModelRef model_;
   Material parts_;
 };
@@ -98,22 +100,32 @@ TEST_P(SameBits, LayerGroups) {
 }
 
 TEST_P(SameBits, BatchMix) {
+  batch_mix(Repair::none);
+}
+
+TEST_P(SameBits, BatchMixOfRepairs) {
+  if (tiny()) batch_mix(Repair::head);
+  batch_mix(Repair::head_select);
+}
+
+void SameBits::batch_mix(Repair repair) {
   const uint32_t count = tiny() ? 24 : 4;
   const std::vector<std::vector<Piece>> sessions = {
       {{parts_.question}},
       {{parts_.text}, {parts_.chunk_a, true}, {parts_.question}},
       {{parts_.chunk_b, true}, {parts_.chunk_a, true}, {parts_.text}},
+      {{parts_.question}, {parts_.chunk_a, true}, {parts_.question}, {parts_.chunk_a, true}},
       {{parts_.all()}},
   };
   std::vector<EngineRig::Answer> alone;
   uint64_t steps_alone = 0;
   for (const std::vector<Piece>& pieces : sessions) {
     EngineRig rig(model_, options());
-    alone.push_back(rig.answers({pieces}, count)[0]);
+    alone.push_back(rig.answers({pieces}, count, repair)[0]);
     steps_alone += rig.context().metrics().steps;
   }
   EngineRig rig(model_, options());
-  const std::vector<EngineRig::Answer> together = rig.answers(sessions, count);
+  const std::vector<EngineRig::Answer> together = rig.answers(sessions, count, repair);
   EXPECT_LT(rig.context().metrics().steps, steps_alone) << "nothing was computed together";
   for (size_t i = 0; i < sessions.size(); ++i) {
     EXPECT_EQ(together[i].tokens, alone[i].tokens) << "session " << i;

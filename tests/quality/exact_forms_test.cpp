@@ -27,8 +27,7 @@ std::vector<engine::SessionOptions> whole_repairs() {
     options.select_share = 1;
     return options;
   };
-  return {dial(Repair::head, 1000), dial(Repair::select, 0), dial(Repair::head_select, 16),
-          dial(Repair::head_select, 21)};
+  return {dial(Repair::head, 1000), dial(Repair::select, 0), dial(Repair::head_select, 16)};
 }
 
 // And those of the usual size.
