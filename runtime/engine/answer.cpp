@@ -12,6 +12,14 @@ uint64_t microseconds(Clock::time_point from, Clock::time_point to) {
       std::chrono::duration_cast<std::chrono::microseconds>(to - from).count());
 }
 
+// Whether one of `segments` that are pieces of the same chunk holds the block.
+bool holds(std::span<const Segment> segments, const Segment& piece, const kv::BlockRef& block) {
+  return std::ranges::any_of(segments, [&](const Segment& other) {
+    return !other.computed_here() && other.canonical == piece.canonical &&
+           std::ranges::find(other.span.blocks, block) != other.span.blocks.end();
+  });
+}
+
 PreparedEvent text_event(std::string text, uint64_t tokens) {
   PreparedEvent event(1);
   event.front().kind = EventKind::text;
@@ -65,6 +73,7 @@ void Context::token_ready(SessionState& session, int32_t token, const LogitsResu
   if (!task.decoding) {
     task.decoding = true;
     task.first_token = now;
+    question_over(session, session.last_start());
     fill_report(session);
   }
   session.report.generate_us = microseconds(task.first_token, now);
@@ -191,8 +200,12 @@ void Context::fill_report(SessionState& session) noexcept {
   report.lookup_us -= std::min(report.lookup_us, report.load_us);
   report.prompt_us = microseconds(begun, ready);
   if (task.first_token != kNever) report.first_token_us = microseconds(task.begun, ready);
-  for (const Segment& segment : session.segments) {
+  for (size_t s = 0; s < session.segments.size(); ++s) {
+    const Segment& segment = session.segments[s];
+    const auto before = std::span(session.segments).first(s);
     for (const kv::BlockRef& block : segment.span.blocks) {
+      // A chunk that stands in the session more than once has its pages once.
+      if (!segment.computed_here() && holds(before, segment, block)) continue;
       const bool shared = !segment.computed_here() || block.use_count() > 1;
       (shared ? report.bytes_shared : report.bytes_private) += pool_->block_bytes();
     }

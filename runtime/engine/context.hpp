@@ -282,7 +282,7 @@ class Context {
   void cut(Segment& segment, uint64_t length) const noexcept;
   void put_back_behind(std::vector<Segment>& segments, uint64_t tokens) const noexcept;
   void close_again(std::vector<Segment>& segments) const;
-  static void make_question(const SessionOptions& options, std::vector<Segment>& kept) noexcept;
+  static bool make_question(const SessionOptions& options, std::vector<Segment>& kept) noexcept;
 
   // ---- save.cpp
   SavedBase saved_base() const;
@@ -297,14 +297,16 @@ class Context {
                                    std::span<const Segment> segments);
   static void plan_probe(SessionState& session);
   static bool probing(const SessionState& session, uint32_t segment);
+  static uint64_t probed(const SessionState& session);
   void request_masses(Step& step, Participant& participant) const;
   static void take_masses(const Participant& participant, const StepResult& result);
   void drop_probe(SessionState& session) noexcept;
   void select(SessionState& session);
   std::vector<uint32_t> choose_positions(const SessionState& session) const;
   Segment overlay_of(const SessionState& session, std::span<const uint32_t> positions) const;
-  void put_back_selected(SessionState& session) noexcept;
+  void put_back_selected(SessionState& session, uint32_t left) noexcept;
   void hide_selected(SessionState& session, std::span<const uint32_t> positions) noexcept;
+  static void question_over(SessionState& session, uint64_t asked_at) noexcept;
 
   // ---- scheduler.cpp: the engine thread
   struct Participant {

@@ -17,6 +17,7 @@ SessionRef Context::fork(SessionState& session) {
   }
   fork->tokens = session.tokens;
   fork->settled = session.settled;
+  fork->asks = session.asks;
   fork->prefix_segment = session.prefix_segment;
   fork->prefix_open = session.prefix_open;
   fork->private_from = session.private_from;

@@ -248,6 +248,7 @@ void Context::take_saved(const SavedSession& saved, SessionState& session) {
   }
   session.settled = saved.settled;
   session.private_from = saved.private_from;
+  session.asks = saved.asks;
   session.prefix_open = saved.private_from == SessionState::kNone;
 }
 

@@ -76,11 +76,14 @@ void Context::close_again(std::vector<Segment>& segments) const {
 }
 
 // Text that stood between chunks, and is now last, is part of the next question: that looks at the
-// chunks with all of it. An answer right behind a chunk is not.
-void Context::make_question(const SessionOptions& options, std::vector<Segment>& kept) noexcept {
-  if (kept.empty() || kept.back().kind != SegmentKind::text || options.reselect) return;
-  if (kept.size() > 1 && kept[kept.size() - 2].reopened) return;
+// chunks with all of it. An answer right behind a chunk is not. Returns whether a question may
+// come.
+bool Context::make_question(const SessionOptions& options, std::vector<Segment>& kept) noexcept {
+  if (kept.empty() || kept.back().kind != SegmentKind::text) return true;
+  if (kept.size() > 1 && kept[kept.size() - 2].reopened) return false;
+  if (options.reselect) return true;
   if (tokens_to_select(options, kept) > 0) kept.back().span.shrink(0, 0);
+  return true;
 }
 
 void Context::rewind(SessionState& session, uint64_t tokens) {
@@ -107,7 +110,7 @@ void Context::rewind(SessionState& session, uint64_t tokens) {
     if (private_from == place) private_from = SessionState::kNone;
     close_again(kept);
   }
-  make_question(session.options, kept);
+  const bool asks = make_question(session.options, kept);
   for (Segment& segment : kept) segment.published = 0;  // the prefix tree is walked anew
 
   // Nothing fails from here on.
@@ -120,6 +123,7 @@ void Context::rewind(SessionState& session, uint64_t tokens) {
   session.segments = std::move(kept);
   session.tokens = tokens;
   session.settled = std::min(session.settled, tokens);
+  session.asks = asks && tokens > 0;
   session.ready_exact = session.ready_approximate = 0;
   for (const Segment& segment : session.segments) {
     (segment.exact ? session.ready_exact : session.ready_approximate) += segment.ready();

@@ -52,6 +52,7 @@ SavedSession saved_session(const SessionState& session) {
   saved.options = session.options;
   saved.settled = session.settled;
   saved.private_from = session.private_from;
+  saved.asks = session.asks;
   ChunkList chunks(saved);
   for (const Segment& segment : session.segments) {
     saved.segments.push_back(saved_segment(segment, chunks));

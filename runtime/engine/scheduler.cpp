@@ -14,10 +14,13 @@ uint64_t pending_tokens(const SessionState& session) {
   return pending;
 }
 
-// Tokens of a question whose KV will be dropped.
-uint64_t probed(const SessionState& session) {
-  const std::optional<Probe>& probe = session.task->probe;
-  return probe ? session.segments[probe->question].span.slots - probe->kept : 0;
+// Selected tokens that are to be computed again.
+uint64_t pending_repairs(const SessionState& session) {
+  uint64_t pending = 0;
+  for (const Segment& segment : session.segments) {
+    if (segment.overlay()) pending += segment.pending();
+  }
+  return pending;
 }
 
 bool is_out_of_memory(Status status) {
@@ -100,7 +103,10 @@ void Context::settle(SessionState& session) {
     }
   }
   walk_prefix(session, !(task.purpose == Purpose::evaluate && task.all_logits));
-  if (task.probe && !session.options.chosen.empty() && session.all_attached()) select(session);
+  if (task.probe && !session.options.chosen.empty() &&
+      pending_tokens(session) == session.segments.back().pending()) {
+    select(session);
+  }
   reopen_last_token(session);
 }
 
@@ -116,6 +122,8 @@ uint32_t Context::plan_rows(const SessionState& session, uint32_t budget,
       if (!segment.attached) break;
       continue;
     }
+    // Nothing is to be seen of a question where the choice is given.
+    if (probing(session, s) && !session.options.chosen.empty()) break;
     const uint32_t count = std::min(segment.pending(), budget - total);
     if (count == 0) continue;
     rows.push_back({s, count, {}});
@@ -260,16 +268,15 @@ void Context::add_to(StepBuilder& builder, Participant& p) {
   Task& task = *session.task;
   if (task.prompt_begun == Clock::time_point{}) task.prompt_begun = Clock::now();
   const bool complete = pending_tokens(session) + p.draft.size() == p.row_count;
-  if (task.probe) {
-    request_masses(step, p);
-  } else if (task.purpose == Purpose::generate && complete) {
+  if (task.probe) request_masses(step, p);
+  if (task.purpose == Purpose::generate && complete && !task.probe) {
     request_samples(step, p);
   } else if (task.purpose == Purpose::evaluate) {
     uint32_t row = p.first_row;
     for (const SegmentRows& rows : p.rows) {
       const Segment& segment = session.segments[rows.segment];
       const kv::Span& span = segment.span;
-      if (segment.overlay()) {
+      if (segment.overlay() || probing(session, rows.segment)) {
         row += rows.count;
         continue;
       }
@@ -400,6 +407,7 @@ void Context::apply_to(Participant& p, StepResult& result) {
       }
       if (complete) {
         task.first_token = Clock::now();
+        question_over(session, session.last_start());
         fill_report(session);
         session.ended = Event{};
         session.ended_logits = std::move(task.logits);
@@ -410,7 +418,7 @@ void Context::apply_to(Participant& p, StepResult& result) {
       if (!task.decoding) {  // replaces what nobody has read yet
         PreparedEvent event(1);
         event.front().kind = EventKind::progress;
-        event.front().processed = session.ready() - probed(session);
+        event.front().processed = session.ready() - probed(session) + pending_repairs(session);
         event.front().total = task.prompt_tokens;
         emit(session, std::move(event));
       }

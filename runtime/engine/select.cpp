@@ -49,26 +49,39 @@ uint32_t Context::tokens_to_select(const SessionOptions& options,
     tokens += segment.skip + segment.length;
     candidates += segment.length;
   }
-  const auto share = static_cast<uint64_t>(static_cast<double>(tokens) * options.select_share);
+  // In floats: a tenth of 10 is 1, also where the share is a little less than a tenth.
+  const auto share = static_cast<uint64_t>(static_cast<float>(tokens) * options.select_share);
   const uint64_t wanted = options.chosen.empty() ? share : options.chosen.size();
   return static_cast<uint32_t>(std::min(wanted, candidates));
 }
 
-// A task begins with a probe where chunks that nothing was selected from stand before its text.
+// A task begins with a probe where chunks that nothing was selected from stand before its text, and
+// the text is a question: not just the answer to one, which goes on.
 void Context::plan_probe(SessionState& session) {
   const Segment& question = session.segments.back();
+  if (!session.asks) return;
   if (question.kind != SegmentKind::text || question.pending() == 0) return;
   Probe probe;
   probe.question = static_cast<uint32_t>(session.segments.size() - 1);
   probe.kept = question.span.slots;
   probe.budget = tokens_to_select(session.options, session.segments);
   if (probe.budget == 0) return;
+  for (const Segment& segment : session.segments) {
+    if (segment.overlay()) probe.left += segment.pending();
+  }
   session.task->probe = std::move(probe);
 }
 
 // Whether the segment is a question whose KV will be dropped.
 bool Context::probing(const SessionState& session, uint32_t segment) {
   return session.task && session.task->probe && session.task->probe->question == segment;
+}
+
+// Tokens of a question whose KV will be dropped.
+uint64_t Context::probed(const SessionState& session) {
+  if (!session.task || !session.task->probe) return 0;
+  const Probe& probe = *session.task->probe;
+  return session.segments[probe.question].span.slots - probe.kept;
 }
 
 void Context::request_masses(Step& step, Participant& p) const {
@@ -130,13 +143,10 @@ void Context::select(SessionState& session) {
   const uint32_t asked_at = start + probe.kept;
 
   // Nothing fails from here on.
+  const uint32_t left = probe.left;
   drop_probe(session);
-  if (session.options.reselect) put_back_selected(session);
-  for (Segment& segment : session.segments) {
-    if (!is_candidate(session.options, segment)) continue;
-    segment.selected_from = true;
-    segment.selected_at = asked_at;
-  }
+  if (session.options.reselect) put_back_selected(session, left);
+  question_over(session, asked_at);
   if (added.empty()) return;
   hide_selected(session, positions);
   added.front().selected_at = asked_at;
@@ -200,8 +210,22 @@ void Context::hide_selected(SessionState& session, std::span<const uint32_t> pos
   session.task->reused_approximate -= positions.size();
 }
 
-// Takes all selected tokens out again: the chunks' own are seen.
-void Context::put_back_selected(SessionState& session) noexcept {
+// The question has chosen, or was answered without: chunks before it are not chosen from again.
+void Context::question_over(SessionState& session, uint64_t asked_at) noexcept {
+  if (session.asks && session.segments.back().kind == SegmentKind::text) {
+    for (Segment& segment : session.segments) {
+      if (!is_candidate(session.options, segment)) continue;
+      segment.selected_from = true;
+      segment.selected_at = static_cast<uint32_t>(asked_at);
+    }
+  }
+  session.asks = false;
+}
+
+// Takes all selected tokens out again: the chunks' own are seen. Of `left` tokens only those that
+// nothing has computed yet lack KV; this task did the others, in vain.
+void Context::put_back_selected(SessionState& session, uint32_t left) noexcept {
+  Task& task = *session.task;
   for (const Segment& overlay : session.segments) {
     if (!overlay.overlay()) continue;
     for (const int32_t position : overlay.span.positions) {
@@ -210,10 +234,13 @@ void Context::put_back_selected(SessionState& session) noexcept {
       chunk.span.show(place.slot, pool_->page_slots());
       --chunk.replaced;
     }
-    const uint32_t pending = overlay.length - overlay.span.slots;
+    const uint32_t pending = overlay.pending();
     session.ready_approximate += pending;
-    session.task->reused_approximate += pending;
+    task.reused_approximate += pending;
+    left -= pending;
   }
+  task.reused_approximate += left;
+  task.repaired -= left;
   std::erase_if(session.segments, [](const Segment& segment) { return segment.overlay(); });
 }
 

@@ -38,10 +38,13 @@ struct SessionOptions {
   float max_kl = 0;       // refused where the gate did not measure as little; 0: no limit
   bool measures = false;  // of a gate: neither finds nor leaves prefix runs, ends with the waits
 
-  bool repairs_heads() const {
-    return (repair == Repair::head || repair == Repair::head_select) && head_tokens > 0;
-  }
   bool selects() const { return repair == Repair::select || repair == Repair::head_select; }
+  // Heads do not see selected tokens. Where all tokens are selected, those of heads are among them.
+  bool repairs_heads() const {
+    const bool all_selected = selects() && select_share >= 1;
+    return (repair == Repair::head || repair == Repair::head_select) && head_tokens > 0 &&
+           !all_selected;
+  }
 };
 
 struct GenerateOptions {
@@ -86,6 +89,7 @@ struct Probe {
   uint32_t question = 0;                      // segment: the text behind the last chunk
   uint32_t kept = 0;                          // tokens of it that had KV before
   uint32_t budget = 0;                        // tokens to select at most
+  uint32_t left = 0;                          // selected before, not computed when the task began
   std::vector<std::vector<uint64_t>> masses;  // [segment before the question][slot of its span]
 };
 
@@ -133,6 +137,7 @@ struct SessionState {
   std::vector<Segment> segments;
   uint64_t tokens = 0;   // sum of the segments' lengths
   uint64_t settled = 0;  // of those, there when the last answer or evaluation ended
+  bool asks = false;     // something was added since a question last chose or was answered
 
   // Where the session stands in the prefix tree: segments before prefix_segment are in it whole.
   uint32_t prefix_segment = 0;
@@ -156,6 +161,7 @@ struct SessionState {
   bool closed = false;
 
   uint64_t ready() const { return ready_exact + ready_approximate; }
+  uint64_t last_start() const { return static_cast<uint64_t>(segments.back().span.logical_start); }
   bool all_attached() const {
     return std::ranges::all_of(segments, [](const Segment& segment) {
       return segment.computed_here() || segment.attached;

@@ -162,6 +162,7 @@ void Context::add_anchor(SessionState& session) {
   }
   check_room(session, anchor_->size());
   append_canonical(session, SegmentKind::anchor, anchor_);
+  session.asks = true;
 }
 
 void Context::add_tokens(SessionState& session, std::span<const int32_t> tokens) {
@@ -169,6 +170,7 @@ void Context::add_tokens(SessionState& session, std::span<const int32_t> tokens)
   check_idle(session);
   check_room(session, tokens.size());
   append_tokens(session, tokens);
+  session.asks |= !tokens.empty();
 }
 
 void Context::add_chunk(SessionState& session, const kv::CanonicalRef& chunk) {
@@ -179,6 +181,7 @@ void Context::add_chunk(SessionState& session, const kv::CanonicalRef& chunk) {
       session,
       session.options.repair == Repair::full ? SegmentKind::recomputed : SegmentKind::shared,
       chunk);
+  session.asks = true;
 }
 
 // What the answer's tokens are compared with. Only the session's caller changes its tokens while no
@@ -288,7 +291,7 @@ SessionInfo Context::info(SessionState& session) {
   SessionInfo info;
   info.generating = session.task.has_value() || !session.events.empty();
   info.tokens = session.tokens;
-  info.computed = session.ready();
+  info.computed = session.ready() - probed(session);
   info.max_tokens = max_session_tokens_;
   return info;
 }

@@ -196,6 +196,7 @@ std::vector<uint8_t> encode(const SavedSession& session, uint64_t page_bytes) {
   write_options(writer, session.options);
   writer.number(session.settled);
   writer.number(session.private_from);
+  writer.number(uint32_t{session.asks});
   writer.number(static_cast<uint32_t>(session.chunks.size()));
   for (const std::vector<int32_t>& tokens : session.chunks) writer.list(tokens);
   writer.number(static_cast<uint32_t>(session.segments.size()));
@@ -236,6 +237,9 @@ SavedSession decode(std::span<const uint8_t> bytes) {
   session.options = read_options(reader);
   session.settled = reader.u64();
   session.private_from = reader.u64();
+  const uint32_t asks = reader.u32();
+  if (asks > 1) corrupt("a field is neither 0 nor 1");
+  session.asks = asks == 1;
   session.chunks.resize(reader.count(sizeof(uint32_t)));
   for (std::vector<int32_t>& tokens : session.chunks) tokens = reader.list<int32_t>();
   session.segments.resize(reader.count(kSegmentBytes));

@@ -44,6 +44,7 @@ struct SavedSession {
   SessionOptions options;
   uint64_t settled = 0;
   uint64_t private_from = 0;
+  bool asks = false;
   std::vector<std::vector<int32_t>> chunks;  // tokens, each once
   std::vector<SavedSegment> segments;
   std::span<const uint8_t> pages;  // decoded: in the order of segments, blocks, layer groups

@@ -29,6 +29,11 @@ engine::SessionRef EngineRig::open(const std::vector<Piece>& pieces, engine::Rep
                                    bool anchor) {
   engine::SessionOptions options;
   options.repair = repair;
+  return open(pieces, options, anchor);
+}
+
+engine::SessionRef EngineRig::open(const std::vector<Piece>& pieces,
+                                   const engine::SessionOptions& options, bool anchor) {
   engine::SessionRef session = context_.create_session(options);
   if (anchor) context_.add_anchor(*session);
   for (const Piece& piece : pieces) {
@@ -57,9 +62,22 @@ std::vector<float> EngineRig::full_repair(const std::vector<Piece>& pieces) {
 
 std::vector<float> EngineRig::behind(const std::vector<Piece>& pieces, const Tokens& question,
                                      engine::Repair repair, bool anchor) {
-  const engine::SessionRef session = open(pieces, repair, anchor);
+  engine::SessionOptions options;
+  options.repair = repair;
+  return behind(pieces, question, options, anchor);
+}
+
+std::vector<float> EngineRig::behind(const std::vector<Piece>& pieces, const Tokens& question,
+                                     const engine::SessionOptions& options, bool anchor,
+                                     engine::Report* report, std::vector<uint32_t>* chosen) {
+  const engine::SessionRef session = open(pieces, options, anchor);
   context_.add_tokens(*session, std::span(question).first(1));
   std::vector<float> rows = context_.evaluate(*session, false);
+  if (report) *report = context_.report(*session);
+  for (const engine::Segment& segment : session->segments) {
+    if (!chosen || !segment.overlay()) continue;
+    chosen->assign(segment.span.positions.begin(), segment.span.positions.end());
+  }
   context_.add_tokens(*session, std::span(question).subspan(1));
   const std::vector<float> rest = context_.evaluate(*session, true);
   rows.insert(rows.end(), rest.begin(), rest.end());
@@ -68,13 +86,13 @@ std::vector<float> EngineRig::behind(const std::vector<Piece>& pieces, const Tok
 }
 
 std::vector<EngineRig::Answer> EngineRig::answers(const std::vector<std::vector<Piece>>& sessions,
-                                                  uint32_t count) {
+                                                  uint32_t count, engine::Repair repair) {
   engine::GenerateOptions options;
   options.max_tokens = count;
   options.ignore_end = true;
   std::vector<engine::SessionRef> opened;
   for (const std::vector<Piece>& pieces : sessions) {
-    opened.push_back(open(pieces, engine::Repair::none, false));
+    opened.push_back(open(pieces, repair, false));
     context_.generate(*opened.back(), options);
   }
   std::vector<Answer> all;

@@ -37,15 +37,24 @@ class EngineRig {
   // Logits of every token of `question` behind these pieces; `anchor` puts the context's in front.
   std::vector<float> behind(const std::vector<Piece>& pieces, const Tokens& question,
                             engine::Repair repair = engine::Repair::none, bool anchor = false);
+  // The same with any repair; `report` takes that of the question's first token, `chosen` the
+  // logical positions of the tokens it selected.
+  std::vector<float> behind(const std::vector<Piece>& pieces, const Tokens& question,
+                            const engine::SessionOptions& options, bool anchor,
+                            engine::Report* report = nullptr,
+                            std::vector<uint32_t>* chosen = nullptr);
   // Greedy answers to several sessions at once, each followed by the logits of its last token.
   struct Answer {
     Tokens tokens;
     std::vector<float> logits;
   };
-  std::vector<Answer> answers(const std::vector<std::vector<Piece>>& sessions, uint32_t count);
+  std::vector<Answer> answers(const std::vector<std::vector<Piece>>& sessions, uint32_t count,
+                              engine::Repair repair = engine::Repair::none);
 
   // A session of these pieces, not computed; close it with context().close_session.
   engine::SessionRef open(const std::vector<Piece>& pieces, engine::Repair repair, bool anchor);
+  engine::SessionRef open(const std::vector<Piece>& pieces, const engine::SessionOptions& options,
+                          bool anchor);
 
   engine::Context& context() { return context_; }
 

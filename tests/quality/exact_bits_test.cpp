@@ -35,10 +35,26 @@ class SameBits : public testing::TestWithParam<Mode> {
     options.kv_type = GetParam().kv_type;
     return options;
   }
-  // Prefill of plain text, and of chunks behind text.
-  std::pair<std::vector<float>, std::vector<float>> results(const engine::ContextOptions& with) {
+  // Prefill of plain text, and of chunks behind text as encoded and repaired, with what the
+  // question chose.
+  struct Results {
+    std::vector<float> text, encoded, repaired;
+    std::vector<uint32_t> chosen;
+  };
+  Results results(const engine::ContextOptions& with) {
     EngineRig rig(model_, with);
-    return {rig.logits(parts_.all()), rig.behind(parts_.pieces(), parts_.question)};
+    engine::SessionOptions dial;
+    dial.repair = Repair::head_select;
+    Results results;
+    results.text = rig.logits(parts_.all());
+    results.encoded = rig.behind(parts_.pieces(), parts_.question);
+    results.repaired =
+        rig.behind(parts_.pieces(), parts_.question, dial, false, nullptr, &results.chosen);
+    return results;
+  }
+  static bool same(const Results& a, const Results& b) {
+    return same_bits(a.text, b.text) && same_bits(a.encoded, b.encoded) &&
+           same_bits(a.repaired, b.repaired) && a.chosen == b.chosen && !a.chosen.empty();
   }
 
   // Steps of these, each beside those of one thread and 64 tokens.
@@ -52,13 +68,14 @@ class SameBits : public testing::TestWithParam<Mode> {
       with.max_step_tokens = steps.tokens;
       return results(with);
     };
-    const auto baseline = rows_of({1, 64});
+    const Results baseline = rows_of({1, 64});
     for (const Steps& steps : all) {
-      const auto rows = rows_of(steps);
-      EXPECT_TRUE(same_bits(rows.first, baseline.first) && same_bits(rows.second, baseline.second))
+      EXPECT_TRUE(same(rows_of(steps), baseline))
           << steps.threads << " threads, steps of " << steps.tokens << " tokens";
     }
   }
+
+  void batch_mix(Repair repair);
 
   ModelRef model_;
   Material parts_;
@@ -79,29 +96,36 @@ TEST_P(SameBits, LayerGroups) {
   second.layers.assign(middle, whole[0].layers.end());
   engine::ContextOptions split = options();
   split.groups = {first, second};
-  const auto one = results(options());
-  const auto two = results(split);
-  EXPECT_TRUE(same_bits(one.first, two.first));
-  EXPECT_TRUE(same_bits(one.second, two.second));
+  EXPECT_TRUE(same(results(options()), results(split)));
 }
 
 TEST_P(SameBits, BatchMix) {
+  batch_mix(Repair::none);
+}
+
+TEST_P(SameBits, BatchMixOfRepairs) {
+  if (tiny()) batch_mix(Repair::head);
+  batch_mix(Repair::head_select);
+}
+
+void SameBits::batch_mix(Repair repair) {
   const uint32_t count = tiny() ? 24 : 4;
   const std::vector<std::vector<Piece>> sessions = {
       {{parts_.question}},
       {{parts_.text}, {parts_.chunk_a, true}, {parts_.question}},
       {{parts_.chunk_b, true}, {parts_.chunk_a, true}, {parts_.text}},
+      {{parts_.question}, {parts_.chunk_a, true}, {parts_.question}, {parts_.chunk_a, true}},
       {{parts_.all()}},
   };
   std::vector<EngineRig::Answer> alone;
   uint64_t steps_alone = 0;
   for (const std::vector<Piece>& pieces : sessions) {
     EngineRig rig(model_, options());
-    alone.push_back(rig.answers({pieces}, count)[0]);
+    alone.push_back(rig.answers({pieces}, count, repair)[0]);
     steps_alone += rig.context().metrics().steps;
   }
   EngineRig rig(model_, options());
-  const std::vector<EngineRig::Answer> together = rig.answers(sessions, count);
+  const std::vector<EngineRig::Answer> together = rig.answers(sessions, count, repair);
   EXPECT_LT(rig.context().metrics().steps, steps_alone) << "nothing was computed together";
   for (size_t i = 0; i < sessions.size(); ++i) {
     EXPECT_EQ(together[i].tokens, alone[i].tokens) << "session " << i;
@@ -129,6 +153,26 @@ TEST_P(SameBits, PrefixRuns) {
     const size_t last = pieces.back().tokens.size();
     const uint64_t least = last / 16 * 16 + (pieces.size() > 1 ? parts_.text.size() : 0);
     EXPECT_GE(reused, least);
+  }
+}
+
+// The tokens that a question chooses, given to a session that asks nothing: the same bits, so what
+// is computed for them depends on nothing else of the choice.
+TEST_P(SameBits, ChosenTokensByName) {
+  engine::SessionOptions dial;
+  dial.repair = Repair::select;
+  EngineRig rig(model_, options());
+  std::vector<uint32_t> again;
+  const auto rows =
+      rig.behind(parts_.pieces(), parts_.question, dial, false, nullptr, &dial.chosen);
+  ASSERT_FALSE(dial.chosen.empty());
+  for (const uint32_t step : {1u, 7u, 64u}) {
+    engine::ContextOptions with = options();
+    with.max_step_tokens = step;
+    EngineRig named(model_, with);
+    EXPECT_TRUE(same_bits(
+        named.behind(parts_.pieces(), parts_.question, dial, false, nullptr, &again), rows));
+    EXPECT_EQ(again, dial.chosen);
   }
 }
 
@@ -203,6 +247,14 @@ TEST(SharedPages, StayAsTheyWere) {
   rig.behind(chunks, parts.question, Repair::none, true);
   rig.behind({chunks[1], chunks[0]}, parts.text, Repair::none, true);
   rig.behind(chunks, parts.text, Repair::full, true);
+  for (const Repair repair : {Repair::head, Repair::select, Repair::head_select}) {
+    engine::SessionOptions dial;
+    dial.repair = repair;
+    dial.select_share = 0.3f;
+    dial.reselect = true;
+    rig.behind(chunks, parts.question, dial, true);
+    rig.behind({chunks[1], {parts.text}, chunks[0]}, parts.question, dial, false);
+  }
   rig.answers({{chunks[0]}, {{parts.text}, chunks[0]}, {chunks[1], {parts.question}}}, 20);
   rig.logits(parts.text, false);
   rig.logits(Tokens(parts.text.begin(), parts.text.begin() + 32), false);

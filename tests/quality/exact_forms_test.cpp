@@ -15,6 +15,36 @@ using engine::Repair;
 constexpr double kBar = 1e-4;          // max abs difference of logits
 constexpr double kPageSizeBar = 1e-5;  // of the largest logit
 
+constexpr char kPrimer[] =
+    "Bread is baked before dawn, when the streets are quiet and the ovens have the night's heat.";
+
+// Dials that leave nothing of a chunk as it was encoded.
+std::vector<engine::SessionOptions> whole_repairs() {
+  const auto dial = [](Repair repair, uint32_t head) {
+    engine::SessionOptions options;
+    options.repair = repair;
+    options.head_tokens = head;
+    options.select_share = 1;
+    return options;
+  };
+  return {dial(Repair::head, 1000), dial(Repair::select, 0), dial(Repair::head_select, 16)};
+}
+
+// And those of the usual size.
+std::vector<engine::SessionOptions> all_repairs() {
+  std::vector<engine::SessionOptions> all = whole_repairs();
+  for (const Repair repair : {Repair::head, Repair::select, Repair::head_select}) {
+    all.emplace_back().repair = repair;
+  }
+  return all;
+}
+
+std::string name_of(const engine::SessionOptions& dial) {
+  const char* names[] = {"none", "head", "select", "head + select", "full"};
+  const std::string name = names[static_cast<size_t>(dial.repair)];
+  return dial.repairs_heads() ? name + ", head " + std::to_string(dial.head_tokens) : name;
+}
+
 class Exactness : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
@@ -36,6 +66,68 @@ class Exactness : public testing::TestWithParam<std::string> {
     return {rows.end() - static_cast<ptrdiff_t>(floats), rows.end()};
   }
 
+  bool tiny() const { return GetParam() == "tiny"; }
+
+  // All that is approximate computed again is an ordinary prompt, also where the chunks were
+  // encoded behind something: an anchor, a primer, both.
+  void repair_everything(const std::string& base) {
+    engine::ContextOptions options = exact_options();
+    if (base == "anchor" || base == "both") options.anchor = kAnchor;
+    if (base == "primer" || base == "both") options.primer = kPrimer;
+    EngineRig rig(model_, options);
+    const std::vector<float> ordinary = question_rows(rig.logits(parts_.all()));
+    EXPECT_GT(max_difference(rig.behind(parts_.pieces(), parts_.question), ordinary), 100 * kBar);
+    for (const engine::SessionOptions& dial : whole_repairs()) {
+      engine::Report report;
+      expect_close(name_of(dial) + ", behind " + base,
+                   rig.behind(parts_.pieces(), parts_.question, dial, false, &report), ordinary);
+      EXPECT_EQ(report.tokens_approximate, 0u);
+    }
+  }
+
+  // The question chooses the same tokens in either form, and gets the same of them.
+  void compare_key_forms(const std::vector<engine::SessionOptions>& dials) {
+    EngineRig local(model_, exact_options());
+    engine::ContextOptions options = exact_options();
+    options.key_form = KeyForm::unrotated;
+    EngineRig unrotated(model_, options);
+    for (const engine::SessionOptions& dial : dials) {
+      std::vector<uint32_t> chosen, other;
+      const std::vector<float> rows =
+          local.behind(parts_.pieces(), parts_.question, dial, false, nullptr, &chosen);
+      expect_close(
+          "query rotated, unrotated keys: " + name_of(dial), rows,
+          unrotated.behind(parts_.pieces(), parts_.question, dial, false, nullptr, &other));
+      EXPECT_EQ(chosen, other);
+    }
+  }
+
+  void compare_page_sizes(const std::vector<Repair>& repairs) {
+    for (const Repair repair : repairs) {
+      engine::SessionOptions dial;
+      dial.repair = repair;
+      std::vector<float> baseline;
+      std::vector<uint32_t> baseline_chosen;
+      for (const uint32_t page_size : {16u, 8u, 32u, 64u}) {
+        engine::ContextOptions options = exact_options();
+        options.page_size = page_size;
+        EngineRig rig(model_, options);
+        std::vector<uint32_t> chosen;
+        const std::vector<float> rows =
+            rig.behind(parts_.pieces(), parts_.question, dial, false, nullptr, &chosen);
+        if (baseline.empty()) {
+          baseline = rows;
+          baseline_chosen = chosen;
+        }
+        const double relative = max_difference(rows, baseline) / max_magnitude(baseline);
+        std::printf("%-8s page size %-2u, %-34s max relative difference %.1e\n", GetParam().c_str(),
+                    page_size, name_of(dial).c_str(), relative);
+        EXPECT_LE(relative, kPageSizeBar) << page_size;
+        EXPECT_EQ(chosen, baseline_chosen) << page_size;
+      }
+    }
+  }
+
   ModelRef model_;
   Material parts_;
 };
@@ -49,6 +141,41 @@ TEST_P(Exactness, FullRepairIsOrdinaryPrefill) {
   expect_close("full repair, ordinary prefill", rig.full_repair(pieces), rig.logits(parts_.all()));
 }
 
+// A head, which stands behind exact content, and all other tokens selected.
+TEST_P(Exactness, AHeadAndTheRestSelectedIsOrdinaryPrefill) {
+  Tokens plain = parts_.text;
+  for (const Tokens* part : {&parts_.chunk_a, &parts_.question}) {
+    plain.insert(plain.end(), part->begin(), part->end());
+  }
+  engine::ContextOptions options = exact_options();
+  options.primer = kPrimer;
+  EngineRig rig(model_, options);
+  engine::SessionOptions dial;
+  dial.repair = Repair::head_select;
+  dial.select_share = 0.9f;
+  engine::Report report;
+  expect_close(
+      "head and the rest selected, ordinary prefill",
+      rig.behind({{parts_.text}, {parts_.chunk_a, true}}, parts_.question, dial, false, &report),
+      question_rows(rig.logits(plain)));
+  EXPECT_EQ(report.tokens_repaired, parts_.chunk_a.size());
+}
+
+// Whatever a chunk was encoded behind.
+TEST_P(Exactness, RepairingEverythingIsOrdinaryPrefill) {
+  if (tiny()) {
+    for (const char* base : {"nothing", "anchor", "primer"}) repair_everything(base);
+  }
+  repair_everything("both");
+}
+
+TEST_P(Exactness, KeyFormsOfRepairs) {
+  std::vector<engine::SessionOptions> dials(1);
+  dials[0].repair = Repair::head_select;
+  if (tiny()) dials = all_repairs();
+  compare_key_forms(dials);
+}
+
 TEST_P(Exactness, ChunkBehindItsAnchorIsExact) {
   engine::ContextOptions options = exact_options();
   options.anchor = kAnchor;
@@ -58,6 +185,12 @@ TEST_P(Exactness, ChunkBehindItsAnchorIsExact) {
   plain.insert(plain.end(), parts_.question.begin(), parts_.question.end());
   const std::vector<float> ordinary = question_rows(rig.logits(plain));
   const std::vector<Piece> chunk = {{parts_.chunk_a, true}};
+  for (const engine::SessionOptions& dial : all_repairs()) {
+    engine::Report report;
+    expect_close("chunk behind its anchor, " + name_of(dial),
+                 rig.behind(chunk, parts_.question, dial, true, &report), ordinary);
+    EXPECT_EQ(report.tokens_repaired, 0u) << "it is exact as it is";
+  }
   expect_close("chunk behind its anchor, ordinary prefill",
                rig.behind(chunk, parts_.question, Repair::none, true), ordinary);
 
@@ -89,18 +222,8 @@ TEST_P(Exactness, KeyForms) {
 }
 
 TEST_P(Exactness, PageSizes) {
-  std::vector<float> baseline;
-  for (const uint32_t page_size : {16u, 8u, 32u, 64u}) {
-    engine::ContextOptions options = exact_options();
-    options.page_size = page_size;
-    EngineRig rig(model_, options);
-    const std::vector<float> rows = rig.behind(parts_.pieces(), parts_.question);
-    if (baseline.empty()) baseline = rows;
-    const double relative = max_difference(rows, baseline) / max_magnitude(baseline);
-    std::printf("%-8s page size %-2u %37s max relative difference %.1e\n", GetParam().c_str(),
-                page_size, "", relative);
-    EXPECT_LE(relative, kPageSizeBar) << page_size;
-  }
+  compare_page_sizes({Repair::none});
+  if (tiny()) compare_page_sizes({Repair::head, Repair::head_select});
 }
 
 // The same page contents, placed at several positions, with the question behind them. No session
@@ -187,6 +310,23 @@ TEST_P(Exactness, KvTypes) {
     EXPECT_LE(divergence, type.bar) << type.name;
     EXPECT_GT(max_difference(rows, expected), 0) << type.name << " is not what it says";
   }
+}
+
+// What takes longer than the quick tests may.
+class FullExactness : public Exactness {};
+INSTANTIATE_TEST_SUITE_P(Models, FullExactness, testing::Values("SmolLM2"),
+                         [](const auto& model) { return model.param; });
+
+TEST_P(FullExactness, RepairingEverythingIsOrdinaryPrefill) {
+  for (const char* base : {"nothing", "anchor", "primer", "both"}) repair_everything(base);
+}
+
+TEST_P(FullExactness, KeyFormsOfRepairs) {
+  compare_key_forms(all_repairs());
+}
+
+TEST_P(FullExactness, PageSizesOfRepairs) {
+  compare_page_sizes({Repair::head, Repair::select, Repair::head_select});
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Exactness, testing::Values("tiny", "SmolLM2"),

@@ -243,8 +243,8 @@ void expect_begins(const std::vector<int32_t>& wanted, const std::vector<int32_t
 
 class HostMemory : public EngineTest {
  protected:
-  // Puts the next request of `session` together.
-  using Setup = void (*)(const tsr::Context& context, tsr::Session& session);
+  // A session whose next request is put together.
+  using Setup = tsr::Session (*)(const tsr::Context& context);
 
   static tsr::ContextOptions options() {
     tsr::ContextOptions options = small(64);
@@ -258,8 +258,7 @@ class HostMemory : public EngineTest {
     std::vector<int32_t> wanted;
     {
       const tsr::Context context = this->context(options());
-      tsr::Session session(context);
-      setup(context, session);
+      tsr::Session session = setup(context);
       EXPECT_EQ(request(session.get(), ask).finish, TSR_FINISH_LENGTH);
       if (ask == Ask::everything) {
         EXPECT_GT(session.report().tokens_drafted, 0u);
@@ -271,8 +270,7 @@ class HostMemory : public EngineTest {
     for (; !HasFailure(); n += stride) {
       SCOPED_TRACE("allocation " + std::to_string(n));
       const tsr::Context context = this->context(options());
-      tsr::Session session(context);
-      setup(context, session);
+      tsr::Session session = setup(context);
       g_length = length;
       g_failed = 0;
       g_before = n;
@@ -283,8 +281,7 @@ class HostMemory : public EngineTest {
       expect_idle(context);
       expect_begins(wanted, session.tokens());
       if (ask == Ask::drawn) {
-        session = tsr::Session(context);
-        setup(context, session);
+        session = setup(context);
         expect_answer_or_failure(request(session.get(), ask));
       } else {  // goes on where it stood
         const uint64_t left = wanted.size() - session.info().tokens;
@@ -301,15 +298,20 @@ class HostMemory : public EngineTest {
 };
 INSTANTIATE_TEST_SUITE_P(Devices, HostMemory, testing::Values("cpu"));
 
-void text_only(const tsr::Context&, tsr::Session& session) {
+tsr::Session text_only(const tsr::Context& context) {
+  tsr::Session session(context);
   session.add_text(digits(20, 1));
+  return session;
 }
 
-void repetition(const tsr::Context&, tsr::Session& session) {
+tsr::Session repetition(const tsr::Context& context) {
+  tsr::Session session(context);
   session.add_text("ababababab");
+  return session;
 }
 
-void chunks_and_text(const tsr::Context& context, tsr::Session& session) {
+tsr::Session chunks_and_text(const tsr::Context& context) {
+  tsr::Session session(context);
   tsr::ChunkOptions lazy;
   lazy.flags = TSR_CHUNK_LAZY;
   const tsr::Chunk ready(context, digits(9, 2)), absent(context, digits(12, 3), lazy);
@@ -319,28 +321,80 @@ void chunks_and_text(const tsr::Context& context, tsr::Session& session) {
   session.add_text("x");
   session.add_chunk(absent);
   session.add_text("?");
+  return session;
 }
 
-void chunk_last(const tsr::Context& context, tsr::Session& session) {
+tsr::Session chunk_last(const tsr::Context& context) {
+  tsr::Session session(context);
   const tsr::Chunk ready(context, digits(16, 2));
   EXPECT_TRUE(ready.wait());
   session.add_anchor();
   session.add_chunk(ready);
+  return session;
 }
 
 // The second session of two that begin alike, after an evaluation, with pages to take over.
-void prefix_and_turns(const tsr::Context& context, tsr::Session& session) {
-  tsr::Session first(context);
+tsr::Session prefix_and_turns(const tsr::Context& context) {
+  tsr::Session first(context), session(context);
   first.add_text(digits(40, 4));
   first.evaluate();
   session.add_text(digits(40, 4).substr(0, 24));
   session.evaluate();
+  return session;
+}
+
+// Chunks, one of them not encoded yet, whose heads or selected tokens are computed.
+tsr::Session repaired(const tsr::Context& context, tsr_repair mode, uint64_t flags = 0) {
+  tsr::SessionOptions options = repair(mode);
+  options.head_tokens = 5;
+  options.select_share = 0.5f;
+  options.flags = flags;
+  tsr::Session session(context, options);
+  tsr::ChunkOptions lazy;
+  lazy.flags = TSR_CHUNK_LAZY;
+  const tsr::Chunk ready(context, digits(9, 2)), absent(context, digits(12, 3), lazy);
+  EXPECT_TRUE(ready.wait());
+  session.add_text("x");
+  session.add_chunk(ready);
+  session.add_chunk(absent);
+  session.add_text("so?");
+  return session;
+}
+tsr::Session heads(const tsr::Context& context) {
+  return repaired(context, TSR_REPAIR_HEAD);
+}
+tsr::Session selected(const tsr::Context& context) {
+  return repaired(context, TSR_REPAIR_SELECT);
+}
+tsr::Session heads_and_selected(const tsr::Context& context) {
+  return repaired(context, TSR_REPAIR_HEAD_SELECT);
+}
+tsr::Session second_turn(const tsr::Context& context) {
+  tsr::Session session = heads_and_selected(context);
+  session.evaluate();
+  session.add_chunk(tsr::Chunk(context, digits(11, 4)));
+  session.add_text("and?");
+  return session;
+}
+tsr::Session reselected(const tsr::Context& context) {
+  tsr::Session session = repaired(context, TSR_REPAIR_HEAD_SELECT, TSR_SESSION_RESELECT);
+  session.evaluate();
+  session.add_text("or?");
+  return session;
 }
 
 TEST_P(HostMemory, RunsOutOnce) {
   for (const Setup setup : {text_only, chunks_and_text, chunk_last, prefix_and_turns}) {
     run(setup, 1, 1);
   }
+}
+
+TEST_P(HostMemory, RunsOutWhileChunksAreRepaired) {
+  for (const Setup setup : {heads, selected, heads_and_selected, second_turn, reselected}) {
+    run(setup, 1, 1);
+    run(setup, INT64_MAX, 7);
+  }
+  run(heads_and_selected, 1, 3, Ask::everything);
 }
 
 TEST_P(HostMemory, RunsOutWithDraftsAndPenalties) {

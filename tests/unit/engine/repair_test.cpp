@@ -1,66 +1,11 @@
 // The repair dial: heads, selected tokens, what later turns and other sessions find of them.
-#include "tests/unit/engine/fixture.hpp"
+#include "tests/unit/engine/repair_fixture.hpp"
 
 namespace tessera::test {
 namespace {
 
-const std::string kAnchor = "<|im_start|>the anchor";
-
-struct Dial {
-  tsr_repair mode = TSR_REPAIR_HEAD_SELECT;
-  uint32_t head = 5;
-  float share = 0.2f;
-  uint64_t flags = 0;
-
-  tsr::SessionOptions options() const {
-    tsr::SessionOptions options = repair(mode);
-    options.head_tokens = head;
-    options.select_share = share;
-    options.select_layers = 1;
-    options.flags = flags;
-    return options;
-  }
-};
-
-class RepairTest : public EngineTest {
- protected:
-  // Exact KV, so that differences come from repair alone.
-  tsr::Context exact(uint32_t step_tokens = 16, uint64_t pages = 512) {
-    tsr::ContextOptions options = small(pages);
-    options.kv_type = TSR_KV_F32;
-    options.max_step_tokens = step_tokens;
-    options.set_anchor(kAnchor);
-    return context(options);
-  }
-};
+class RepairTest : public RepairFixture {};
 TESSERA_ON_EACH_DEVICE(RepairTest);
-
-// Three chunks, the first of them exact; lengths that no page holds whole.
-std::vector<tsr::Chunk> chunks(const tsr::Context& context) {
-  std::vector<tsr::Chunk> made;
-  for (const uint64_t length : {20u, 37u, 13u}) {
-    made.emplace_back(context, digits(length, length));
-  }
-  return made;
-}
-constexpr uint64_t kChunkTokens = 20 + 37 + 13;
-
-void add(tsr::Session& session, const std::vector<tsr::Chunk>& made) {
-  session.add_anchor();
-  for (const tsr::Chunk& chunk : made) session.add_chunk(chunk);
-}
-
-std::vector<float> ask(const tsr::Context& context, const std::vector<tsr::Chunk>& made,
-                       const tsr::SessionOptions& options, tsr::Report* report = nullptr) {
-  tsr::Session session(context, options);
-  add(session, made);
-  session.add_text("and which of them?");
-  const std::vector<float> logits = session.evaluate();
-  expect_report(session, session.info().tokens);
-  EXPECT_EQ(engine::ContextProbe(context.get()).check(), "");
-  if (report) *report = session.report();
-  return logits;
-}
 
 // All that is approximate computed again in place is an ordinary prompt.
 TEST_P(RepairTest, RepairingEverythingIsFullPrefill) {
@@ -71,7 +16,8 @@ TEST_P(RepairTest, RepairingEverythingIsFullPrefill) {
   const Dial all[] = {{TSR_REPAIR_HEAD, 64, 0},
                       {TSR_REPAIR_SELECT, 0, 1},
                       {TSR_REPAIR_HEAD_SELECT, 5, 1},
-                      {TSR_REPAIR_HEAD_SELECT, 8, 1}};
+                      {TSR_REPAIR_HEAD_SELECT, 8, 1},
+                      {TSR_REPAIR_HEAD_SELECT, 8, 0.9f}};
   for (const Dial& dial : all) {
     const tsr::Context fresh = exact();
     tsr::Report report;
@@ -106,16 +52,29 @@ TEST_P(RepairTest, CountsWhatItRepairs) {
 // The same bits whatever slices and neighbours a prompt has.
 TEST_P(RepairTest, SlicesAndNeighboursChangeNoBit) {
   std::vector<float> first;
-  for (const uint32_t step : {1u, 3u, 16u, 64u}) {
+  std::vector<std::vector<int32_t>> chosen;
+  for (const uint32_t step : {1u, 3u, 7u, 16u, 64u}) {
     const tsr::Context context = exact(step);
     const std::vector<tsr::Chunk> made = chunks(context);
     tsr::Session neighbour(context);
     neighbour.add_text(digits(90, 9));
     neighbour.generate(greedy(40));
     const std::vector<float> logits = ask(context, made, Dial{}.options());
-    read(neighbour);
-    if (first.empty()) first = logits;
+    tsr::Session again(context, Dial{}.options()), other(context, Dial{}.options());
+    for (tsr::Session* session : {&again, &other}) {
+      add(*session, made);
+      session->add_text("and which of them?");
+      session->generate(greedy(1));
+    }
+    for (tsr::Session* session : {&again, &other, &neighbour}) read(*session);
+    if (first.empty()) {
+      first = logits;
+      chosen = selected(context, again);
+      ASSERT_EQ(chosen.size(), 1u);
+    }
     EXPECT_EQ(logits, first) << "steps of " << step;
+    EXPECT_EQ(selected(context, again), chosen) << "steps of " << step;
+    EXPECT_EQ(selected(context, other), chosen) << "steps of " << step;
   }
 }
 
