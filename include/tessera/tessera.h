@@ -118,8 +118,8 @@ typedef int32_t tsr_log_level;
 #define TSR_LOG_WARNING 2
 #define TSR_LOG_INFO 3
 
-/* Called on any thread that is inside a call of this library, and on contexts' own threads. `message` is
- * valid during the call. Must be quick and must not call this library. */
+/* Called on any thread that is inside a call of this library, and on contexts' own threads.
+ * `message` is valid during the call. Must be quick and must not call this library. */
 typedef void (*tsr_log_callback)(void *user_data, tsr_log_level level, const char *message,
                                  uint64_t length);
 
