@@ -1,6 +1,7 @@
 #include "runtime/engine/disk_tier.hpp"
 
 #include <algorithm>
+#include <new>
 #include <system_error>
 #include <utility>
 
@@ -27,6 +28,9 @@ DiskTier::DiskTier(const std::string& folder, uint64_t budget, Callbacks callbac
   try {
     reader_ = std::thread([this] { read_files(); });
     if (writes()) writer_ = std::thread([this] { write_files(); });
+  } catch (const std::bad_alloc&) {
+    stop();
+    throw;
   } catch (const std::system_error& error) {
     stop();
     fail(Status::out_of_host_memory,

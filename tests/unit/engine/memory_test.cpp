@@ -7,12 +7,16 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
+#include <filesystem>
 #include <iostream>
 #include <new>
+#include <thread>
 
 #include "backends/cpu/plan.hpp"
 #include "backends/remote/remote.hpp"
+#include "tests/fuzz/temp_folder.hpp"
 #include "tests/unit/engine/fixture.hpp"
 
 namespace {
@@ -250,8 +254,10 @@ class HostMemory : public EngineTest {
     tsr::ContextOptions options = small(64);
     static const std::string anchor = "<|im_start|>anchor";
     options.set_anchor(anchor);
+    if (!folder_.empty()) options.set_cache_folder(folder_);
     return options;
   }
+  static inline std::string folder_;  // of the disk tier; empty: none
 
   // Fails `length` allocations from the n-th on, for every `stride`-th n.
   void run(Setup setup, int64_t length, int64_t stride, Ask ask = Ask::plain) {
@@ -586,6 +592,31 @@ TEST_P(HostMemory, RunsOutForAGate) {
   EXPECT_GT(failed, 30) << "of " << n << " allocations";
 }
 
+// Texts are read from files, or encoded and written.
+TEST_P(HostMemory, RunsOutWithADiskTier) {
+  const TempFolder temp;
+  folder_ = temp.file("cache");
+  {
+    const tsr::Context context = this->context(options());
+    tsr::Session session(context);
+    chunks_and_text(context, session);
+    EXPECT_EQ(request(session.get()).finish, TSR_FINISH_LENGTH);
+    for (int i = 0; i < 20'000 && context.metrics().chunks_stored < 3; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+  {
+    const tsr::Context context = this->context(options());
+    tsr::Session session(context);
+    chunks_and_text(context, session);
+    EXPECT_GT(context.metrics().chunks_loaded, 0u);
+  }
+  run(chunks_and_text, 1, 4);
+  std::filesystem::remove_all(folder_);
+  run(chunks_and_text, 1, 7);
+  folder_.clear();
+}
+
 TEST_P(HostMemory, RunsOutAndStaysOut) {
   for (const Setup setup : {text_only, chunks_and_text, chunk_last, prefix_and_turns}) {
     run(setup, INT64_MAX, 3);
@@ -657,10 +688,13 @@ TEST_P(HostMemory, RunsOutForAContext) {
   EngineTest::release_models();
   {
     const tsr::Model model = load_model("remote");
+    const TempFolder temp;
+    const std::string folder = temp.file("cache");
     int64_t n = 0;
     for (; !HasFailure(); ++n) {
       SCOPED_TRACE("allocation " + std::to_string(n));
-      const tsr::ContextOptions options = small(64);
+      tsr::ContextOptions options = small(64);
+      options.set_cache_folder(folder);
       tsr_context context = nullptr;
       g_failed = 0;
       g_before_here = n;
