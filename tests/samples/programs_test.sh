@@ -153,7 +153,7 @@ cold, warm = cold["report"], warm["report"]
 assert warm["load_us"] > 0
 assert warm["first_token_us"] < cold["first_token_us"]
 END
-expect 1 'cache' "$rag" ask "$question" --cache "$work/none/kept" --library "$work/l.db" \
+expect 1 'parent must exist' "$rag" ask "$question" --cache "$work/none/kept" --library "$work/l.db" \
   --model "$model"
 expect 1 'excludes' "$rag" ask "$question" --cache "$work/kept" --no-cache --model "$model"
 
