@@ -738,8 +738,9 @@ TSR_API tsr_status tsr_gate_result_init(tsr_gate_result *result, uint32_t struct
 
 /* Measures a setting and stores the result in place of what was known of it: in the context, and in
  * its cache folder where it has one (if that cannot be written, the log says so). A result belongs
- * to the model, math, KV type, anchor, primer, repair, head_tokens, select_share and select_layers;
- * what was measured with others is never found. The same texts and options give the same numbers.
+ * to the model, math, KV type, page size, anchor, primer, repair, head_tokens, select_share and
+ * select_layers; what was measured with others is never found. The same texts and options give the
+ * same numbers.
  * Blocks, for as long as reading all prompts twice takes; other sessions of the context go on.
  * CAPACITY: a prompt, once as an ordinary one and once shared, does not fit beside what runs.
  * CANCELLED: the context was destroyed. */

@@ -16,7 +16,7 @@ namespace tessera::engine {
 // All that decides how far a setting is from full prefill. Fields that its repair mode does not use
 // are zero.
 struct GateKey {
-  kv::Identity base;  // of what chunks are encoded behind: model, KV type, anchor, primer
+  kv::Identity base;  // of what chunks are encoded behind: model, KV layout, anchor, primer
   MathMode math = MathMode::fast;
   Repair repair = Repair::full;
   uint32_t head_tokens = 0;

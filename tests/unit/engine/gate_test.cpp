@@ -236,11 +236,13 @@ TEST_P(GateFolder, ANewContextFindsWhatItsLikeMeasured) {
   ASSERT_TRUE(found);
   expect_same(*found, measured);
   EXPECT_FALSE(context(options()).gate_result()) << "without the folder";
-  // Pages and threads change nothing of it; KV type, anchor and primer do.
-  tsr::ContextOptions other = options();
-  other.page_size = 16;
+  // Threads and budget change nothing of it; page size, KV type, anchor and primer do.
+  tsr::ContextOptions other = options(256);
   other.threads = 2;
   EXPECT_TRUE(stored(other).gate_result());
+  other = options();
+  other.page_size = 16;
+  EXPECT_FALSE(stored(other).gate_result());
   other = options();
   other.kv_type = TSR_KV_F16;
   EXPECT_FALSE(stored(other).gate_result());
