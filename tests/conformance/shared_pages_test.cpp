@@ -105,7 +105,8 @@ class Scene {
     for (const auto& [span, seed] : prepared_) {
       for (uint32_t first = 0; first < span.slots; first += 64) {
         const uint32_t page = first / layout.page_slots, pages = 64 / layout.page_slots;
-        SpanSpec part = {.slots = std::min(64u, span.slots - first)};
+        SpanSpec part;
+        part.slots = std::min(64u, span.slots - first);
         part.logical_start = static_cast<int32_t>(first);
         for (uint32_t i = page; i < span.pages.size() && i < page + pages; ++i) {
           part.pages.push_back(span.pages[i]);

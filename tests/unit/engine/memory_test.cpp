@@ -598,8 +598,7 @@ TEST_P(HostMemory, RunsOutWithADiskTier) {
   folder_ = temp.file("cache");
   {
     const tsr::Context context = this->context(options());
-    tsr::Session session(context);
-    chunks_and_text(context, session);
+    tsr::Session session = chunks_and_text(context);
     EXPECT_EQ(request(session.get()).finish, TSR_FINISH_LENGTH);
     for (int i = 0; i < 20'000 && context.metrics().chunks_stored < 3; ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -607,8 +606,7 @@ TEST_P(HostMemory, RunsOutWithADiskTier) {
   }
   {
     const tsr::Context context = this->context(options());
-    tsr::Session session(context);
-    chunks_and_text(context, session);
+    tsr::Session session = chunks_and_text(context);
     EXPECT_GT(context.metrics().chunks_loaded, 0u);
   }
   run(chunks_and_text, 1, 4);
@@ -626,11 +624,10 @@ TEST_P(HostMemory, RunsOutAndStaysOut) {
 // A session that is forked, taken back, saved and restored: done, or not and all as before.
 TEST_P(HostMemory, RunsOutForSessionsAsValues) {
   const tsr::Context context = this->context(options());
-  tsr::Session session(context), plain(context);
-  for (tsr::Session* s : {&session, &plain}) {
-    chunks_and_text(context, *s);
-    generate(*s, greedy(kNewTokens));
-  }
+  tsr::Session session = chunks_and_text(context);
+  generate(session, greedy(kNewTokens));
+  tsr::Session plain = chunks_and_text(context);
+  generate(plain, greedy(kNewTokens));
   const std::vector<int32_t> tokens = session.tokens();
   std::vector<uint8_t> bytes = session.save();
   const std::vector<uint8_t> saved = bytes;
@@ -673,10 +670,10 @@ TEST_P(HostMemory, RunsOutForSessionsAsValues) {
 }
 
 // A fork takes its copies of pages while it answers.
-void forked(const tsr::Context& context, tsr::Session& session) {
-  chunks_and_text(context, session);
+tsr::Session forked(const tsr::Context& context) {
+  tsr::Session session = chunks_and_text(context);
   generate(session, greedy(3));
-  session = session.fork();
+  return session.fork();
 }
 
 TEST_P(HostMemory, RunsOutForAFork) {
