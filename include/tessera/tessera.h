@@ -462,7 +462,8 @@ typedef struct tsr_session_options {
   uint32_t struct_size;
   tsr_repair repair;       /* tsr_model_info.repair_modes tells which work */
   uint32_t head_tokens;    /* HEAD: tokens a chunk; 0: 16 */
-  float select_share;      /* SELECT: share of the chunks' tokens, 0 to 1; 0: 0.05 */
+  float select_share;      /* SELECT: share of the chunks' tokens, 0 to 1; 0: 0.05. 1: all,
+                            * heads among them */
   float select_layers;     /* SELECT: share of the layers, the last ones, that choose; 0: 1/3 */
   uint32_t event_capacity; /* events kept for the reader before the session pauses; 0: 64 */
   uint64_t flags;          /* TSR_SESSION_RESELECT */

@@ -305,7 +305,6 @@ int main(int argc, char** argv) {
 
   answer(context, chunk, vocabulary);
   session_as_a_value(context, chunk);
-  gate(context);
 
   OK(tsr_context_list_chunks(context, NULL, 0, &count));
   CHECK(count == 1);
@@ -319,6 +318,7 @@ int main(int argc, char** argv) {
   OK(tsr_chunk_get_info(chunk, &chunk_info));
   CHECK(chunk_info.state == TSR_CHUNK_ABSENT && chunk_info.bytes == 0 && chunk_info.pinned == 0);
   tsr_chunk_destroy(again);
+  gate(context);
 
   OK(tsr_metrics_init(&metrics, sizeof metrics));
   OK(tsr_context_get_metrics(context, &metrics));

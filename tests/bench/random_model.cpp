@@ -54,21 +54,21 @@ TinyModel llama_1b() {
 
 std::optional<TinyModel> model_of(std::string_view shape, DType type) {
   TinyModel model;
-  model.type = type;
-  model.context = 8192;
   if (shape == "tiny") {
     model.head_dim = 32;  // a block of Q8_0
-    return model;
-  }
-  if (shape == "135M") {
+  } else if (shape == "135M") {
     model = smollm2_135m(type);
   } else if (shape == "1B") {
     model = llama_1b();
   } else {
     return std::nullopt;
   }
-  model.head_dim = 64;
-  model.width = model.heads * model.head_dim;
+  if (shape != "tiny") {
+    model.head_dim = 64;
+    model.width = model.heads * model.head_dim;
+  }
+  model.context = 8192;
+  model.type = type;
   return model;
 }
 

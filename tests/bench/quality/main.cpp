@@ -1,6 +1,7 @@
 // tessera-quality: how far answers over reused chunks are from those of full prefill, for this
 // library's repair dial and for published methods in the same engine.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
@@ -51,14 +52,18 @@ std::vector<const Method*> methods_of(const std::vector<std::string>& names) {
   return methods;
 }
 
-// Takes the text whose first tokens are the primer out of `texts`: it is not asked about.
-std::string take_primer(const model::Model& model, std::vector<std::string>& texts,
-                        uint32_t tokens) {
-  for (auto text = texts.begin(); text != texts.end(); ++text) {
-    std::vector<int32_t> all = model.tokenizer().encode("Document:\n" + *text, false);
+// Takes a text, drawn from those that are long enough, out of `texts`: its first tokens are the
+// primer, and it is not asked about.
+std::string take_primer(const model::Model& model, std::vector<std::string>& texts, uint32_t tokens,
+                        std::mt19937_64& random) {
+  std::vector<size_t> order(texts.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::shuffle(order.begin(), order.end(), random);
+  for (const size_t i : order) {
+    std::vector<int32_t> all = model.tokenizer().encode("Document:\n" + texts[i], false);
     if (all.size() < tokens) continue;
     all.resize(tokens);
-    texts.erase(text);
+    texts.erase(texts.begin() + static_cast<ptrdiff_t>(i));
     return model.tokenizer().decode(all, false);
   }
   fail(Status::invalid_argument,
@@ -84,16 +89,14 @@ nlohmann::json settings_json(const Options& options, const model::Model& model) 
 // Groups in the order of the questions.
 std::vector<Group> measure(const Options& options, std::ofstream& raw, nlohmann::json& settings) {
   const std::vector<const Method*> methods = methods_of(options.methods);
-  std::vector<std::string> texts = read_texts(options.texts, options.shape.chunks + 1);
+  const std::vector<std::string> texts = read_texts(options.texts, options.shape.chunks + 1);
   model::LoadOptions load;
   load.device = "cpu";
   load.math = options.math == "reference" ? MathMode::reference : MathMode::fast;
   const auto model = std::make_shared<const model::Model>(options.model, load);
   settings = settings_json(options, *model);
-  const std::string primer = take_primer(*model, texts, options.primer_tokens);
-  Runner runner(model, options.settings, primer);
   const auto encode = [&](const std::string& text, bool special) {
-    return runner.encode(text, special);
+    return model->tokenizer().encode(text, special);
   };
   std::vector<Question> questions;
   for (const Question question : kQuestions) {
@@ -102,10 +105,13 @@ std::vector<Group> measure(const Options& options, std::ofstream& raw, nlohmann:
   std::fprintf(stderr, "%s, %u threads\n", processor().c_str(), options.settings.threads);
   std::vector<std::vector<Group>> groups(questions.size());
   for (uint32_t i = options.first; i < options.first + options.count; ++i) {
+    std::mt19937_64 random(options.seed * 1'000'003 + i);
+    std::vector<std::string> others = texts;
+    const std::string primer = take_primer(*model, others, options.primer_tokens, random);
+    Runner runner(model, options.settings, primer);
     std::vector<Prompt> prompts;
     for (const Question question : questions) {
-      const std::mt19937_64 random(options.seed * 1'000'003 + i);
-      prompts.push_back(make_prompt(texts, options.shape, question, encode, random));
+      prompts.push_back(make_prompt(others, options.shape, question, encode, random));
     }
     const std::vector<std::vector<Outcome>> outcomes = runner.run(prompts, methods);
     for (size_t q = 0; q < questions.size(); ++q) {

@@ -42,7 +42,6 @@ class Runner {
   Runner(std::shared_ptr<const model::Model> model, const Settings& settings,
          const std::string& primer);
 
-  Tokens encode(const std::string& text, bool special) const;
   // An outcome for each of `methods`, in their order, for each prompt. Prompts with the same chunks
   // cost less together.
   std::vector<std::vector<Outcome>> run(std::span<const Prompt> prompts,
@@ -58,6 +57,7 @@ class Runner {
     std::vector<float> logits;  // [row][vocabulary]
     std::vector<uint32_t> most_changed;  // by CacheBlend's rule
   };
+  Tokens encode(const std::string& text, bool special) const;
   Reference refer(const Prompt& prompt, bool changes);
   Outcome measure(const Method& method, const Prompt& prompt, const Reference& reference);
   void compare(const Reference& reference, std::span<const float> logits, Outcome& outcome) const;
