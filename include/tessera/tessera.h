@@ -294,14 +294,14 @@ typedef struct tsr_context_options {
   uint32_t max_step_tokens;    /* most tokens computed between two looks at cancel; 0: by device */
   /* Anchor: the text that every session begins with, such as the system message and the opening of
    * the user's turn (tsr_chat_format writes it). Special tokens are recognised. Chunks are encoded
-   * behind it, so the first chunk behind it is exact. May be NULL. */
+   * behind it; without a primer the first chunk behind it is exact. May be NULL. */
   const char *anchor;
   uint64_t anchor_length;
   /* Primer: ordinary text, best of the documents' own kind, that stands between anchor and chunk
    * while a chunk is encoded, and of which nothing is kept: it makes chunks behave as if they stood
    * in the middle of a prompt. Part of each chunk's identity, like the anchor. NULL: none with
-   * TSR_CONTEXT_NO_PRIMER; else a neutral text of this library, of about 400 tokens, where a session
-   * and the budget hold four times as many. */
+   * TSR_CONTEXT_NO_PRIMER; else a neutral text of this library, of about 400 tokens, where a
+   * session and the budget hold four times as many. */
   const char *primer;
   uint64_t primer_length;
   uint64_t flags;              /* TSR_CONTEXT_NO_PRIMER */
@@ -309,17 +309,20 @@ typedef struct tsr_context_options {
    * this process or another, reads it instead of computing it. Several may use the folder at once,
    * whatever their models. It is made where it is missing; its parent must exist. It should belong
    * to this user alone: its files are guarded against damage, not against forgery. One that cannot
-   * be written is only read. What is missing or damaged is computed. NULL: no disk tier. */
+   * be written is only read. What is missing or damaged is computed; what waits to be written when
+   * the context is destroyed is dropped. Results of the gate are kept there too. NULL: none. */
   const char *cache_folder;
   uint64_t cache_folder_length;
-  uint64_t cache_budget;       /* bytes of all files in the folder; 0: 4 GiB */
+  uint64_t cache_budget;       /* bytes of all chunk files in the folder; 0: 4 GiB */
 } tsr_context_options;
 
 TSR_API tsr_status tsr_context_options_init(tsr_context_options *options, uint32_t struct_size);
 
-/* `options` may be NULL. CAPACITY: the budget does not hold the anchor, the primer and one page
- * more. NOT_FOUND: the parent of cache_folder does not exist; IO_ERROR: the folder cannot be read.
- * The anchor is computed at the first use. */
+/* `options` may be NULL. The anchor is computed at the first use.
+ * CAPACITY: the budget does not hold the anchor, the primer and one page more, or these two fill a
+ * session. NOT_FOUND: the parent of cache_folder does not exist; IO_ERROR: the folder cannot be
+ * read. UNSUPPORTED: Q8_0 with heads that are no multiple of 32. INVALID_ARGUMENT: also a primer
+ * with NO_PRIMER, and a cache_budget without a cache_folder. */
 TSR_API tsr_status tsr_context_create(tsr_model model, const tsr_context_options *options,
                                       tsr_context *out);
 TSR_API void tsr_context_destroy(tsr_context context);
@@ -339,8 +342,8 @@ typedef struct tsr_metrics {
   uint64_t pages_peak;         /* most ever used */
   uint64_t sessions;
   uint64_t chunks;             /* distinct texts with KV in memory */
-  uint64_t chunk_hits;         /* creations that found their KV */
-  uint64_t chunk_misses;       /* creations that had to encode */
+  uint64_t chunk_hits;         /* creations and openings that found KV, or found it on its way */
+  uint64_t chunk_misses;       /* others: encoded or read from disk, then or when needed */
   uint64_t prefix_tokens;      /* tokens taken from prefix runs, ever */
   uint64_t shared_tokens;      /* tokens taken from chunks, ever */
   uint64_t computed_tokens;    /* tokens computed, ever, generated and drafted ones included */
@@ -352,7 +355,7 @@ typedef struct tsr_metrics {
   uint64_t chunks_stored;      /* texts written to it, ever */
   uint64_t load_failures;      /* files that were there and of no use, ever */
   uint64_t store_failures;     /* texts that could not be written, ever */
-  uint64_t disk_bytes;         /* of all files in the folder, when it was last looked through */
+  uint64_t disk_bytes;         /* of all chunk files in the folder, when last looked through */
   uint64_t evicted_chunks;     /* chunks whose KV was given up for other pages, ever */
   uint64_t evicted_runs;       /* pages of prefix runs, repaired heads included, likewise */
   uint64_t pages_pinned;       /* of pages_used, those of pinned chunks */
@@ -378,19 +381,20 @@ TSR_API tsr_status tsr_chunk_options_init(tsr_chunk_options *options, uint32_t s
  * context. Tokenised on the calling thread, encoded on the engine thread; the call does not wait.
  * Two chunks of the same tokens share one encoding. KV that no session uses stays cached until the
  * budget needs its pages, and is encoded again when needed. `options` may be NULL.
- * INVALID_ARGUMENT: empty text. CAPACITY: longer than a session, or larger than the budget. */
+ * INVALID_ARGUMENT: empty text. CAPACITY: behind anchor and primer longer than a session, or larger
+ * than the budget. */
 TSR_API tsr_status tsr_chunk_create_text(tsr_context context, const char *text, uint64_t length,
                                          const tsr_chunk_options *options, tsr_chunk *out);
 TSR_API void tsr_chunk_destroy(tsr_chunk chunk);
 
-/* Waits until the chunk is encoded (a lazy one: starts that). Where an encoding failed, one wait
+/* Waits until the chunk has its KV (a lazy one: starts that). Where an encoding failed, one wait
  * returns what with, such as OUT_OF_DEVICE_MEMORY or DEVICE_LOST; the next wait or use tries again.
  * CAPACITY. TIMEOUT. */
 TSR_API tsr_status tsr_chunk_wait(tsr_chunk chunk, int64_t timeout_ms);
 
 typedef int32_t tsr_chunk_state;
 #define TSR_CHUNK_ABSENT 0  /* no KV: lazy, or given back to the budget; encoded when needed */
-#define TSR_CHUNK_PENDING 1 /* waiting or being encoded */
+#define TSR_CHUNK_PENDING 1 /* waiting, being encoded, or read from disk */
 #define TSR_CHUNK_READY 2
 #define TSR_CHUNK_FAILED 3  /* tsr_chunk_wait says why, once; tried again when needed */
 
@@ -411,7 +415,7 @@ typedef struct tsr_chunk_info {
 TSR_API tsr_status tsr_chunk_info_init(tsr_chunk_info *info, uint32_t struct_size);
 TSR_API tsr_status tsr_chunk_get_info(tsr_chunk chunk, tsr_chunk_info *info);
 
-/* Names a chunk of a context: tsr_chunk_info.identity. Used in arrays only. */
+/* Names a chunk of a context: tsr_chunk_info.identity. Has no struct_size and stays as it is. */
 typedef struct tsr_chunk_id {
   uint64_t low;
   uint64_t high;
@@ -422,8 +426,8 @@ typedef struct tsr_chunk_id {
 TSR_API tsr_status tsr_context_list_chunks(tsr_context context, tsr_chunk_id *ids,
                                            uint64_t capacity, uint64_t *count);
 
-/* A handle of its own to a chunk that tsr_context_list_chunks would tell of. NOT_FOUND: there is no
- * such chunk any more. IO_ERROR. */
+/* A handle of its own to a chunk that tsr_context_list_chunks would tell of. NOT_FOUND: there
+ * is none any more, or two have this id. IO_ERROR. */
 TSR_API tsr_status tsr_chunk_open(tsr_context context, const tsr_chunk_id *id, tsr_chunk *out);
 
 /* A pinned chunk (1; 0: no longer) keeps its KV, whatever else needs pages, and whether or not it
@@ -437,7 +441,8 @@ TSR_API tsr_status tsr_chunk_pin(tsr_chunk chunk, int32_t pinned);
 
 /* Gives up a chunk's KV now; flags 0 means both. The handle stays, and so does the chunk: where it
  * is used again, it is encoded again. Prefix runs that were computed behind it stay.
- * BUSY: sessions use it (tsr_chunk_info.sessions), or it is being encoded; nothing was dropped. */
+ * BUSY: its KV in memory was to go, and sessions use it (tsr_chunk_info.sessions) or it is being
+ * encoded; nothing was dropped. IO_ERROR: its file cannot be removed; its KV in memory is gone. */
 TSR_API tsr_status tsr_chunk_drop(tsr_chunk chunk, uint64_t flags);
 
 /* ------------------------------------------------------------------------------------- Sessions */
@@ -452,8 +457,8 @@ typedef int32_t tsr_repair;
 #define TSR_REPAIR_HEAD_SELECT 4 /* both */
 #define TSR_REPAIR_FULL 5        /* all: an ordinary prompt, nothing shared but prefixes */
 
-/* SELECT: every question chooses anew. Without it a chunk is chosen from once, at the first question
- * behind it, and later turns keep that. */
+/* SELECT: every question chooses anew. Without it a chunk is chosen from once, at the first
+ * question behind it, and later turns keep that. */
 #define TSR_SESSION_RESELECT UINT64_C(1)
 
 /* The question is the text behind the session's last chunk, when an answer or evaluation begins.
@@ -636,7 +641,8 @@ TSR_API tsr_status tsr_session_fork(tsr_session session, tsr_session *out);
  * INVALID_ARGUMENT: more than the session has. BUSY: an answer is under way or not read. */
 TSR_API tsr_status tsr_session_rewind(tsr_session session, uint64_t tokens);
 
-/* The session as bytes, to be kept in a file or a database: its options, its tokens, and the pages
+/* The session as bytes, to be kept in a file or a database: its options (but max_kl, which
+ * restoring does not ask for), its tokens, and the pages
  * of KV that it computed itself (tsr_metrics.page_bytes each); chunks and the anchor as tokens.
  * `capacity` and `size` are bytes; capacity 0 saves nothing. Waits for the step under way, if any.
  * BUSY: an answer is under way or not read. */
@@ -675,13 +681,13 @@ typedef struct tsr_report {
   uint32_t reserved;
   uint64_t tokens_exact;       /* reused, the same as if computed here */
   uint64_t tokens_repaired;    /* of chunks, recomputed for this answer: heads, selected tokens */
-  uint64_t tokens_approximate; /* reused from chunks or from runs behind chunks, as encoded */
+  uint64_t tokens_approximate; /* reused: chunks as encoded, and what stands behind such */
   uint64_t tokens_computed;    /* computed for this answer */
   uint64_t tokens_generated;
   uint64_t bytes_shared;       /* KV pages of this session that others may use too */
   uint64_t bytes_private;
   uint64_t lookup_us;          /* finding chunks and prefix runs, waiting for encodings */
-  uint64_t load_us;            /* reading chunks from the disk tier */
+  uint64_t load_us;            /* until the last file that was waited for; not in lookup_us */
   uint64_t repair_us;          /* of prompt_us: heads, the pass that chooses, selected tokens */
   uint64_t prompt_us;          /* computing the prompt */
   uint64_t first_token_us;     /* from tsr_session_generate to the first token */
@@ -706,11 +712,13 @@ typedef struct tsr_gate_options {
   uint32_t struct_size;
   uint32_t chunk_tokens;  /* of a chunk; a shorter text is one chunk, a shorter rest is left out;
                              0: 256 */
-  const tsr_session_options *session; /* the setting to measure; NULL: the default one */
+  const tsr_session_options *session; /* the setting to measure; NULL: the default one. Its flags,
+                             event_capacity and max_kl do not count */
   const tsr_text *texts;
-  uint64_t text_count;    /* at least 2 */
+  uint64_t text_count;    /* 2 to 65536 */
   const tsr_text *questions; /* put in turn */
-  uint64_t question_count;   /* 0: two of this library, after a fact and for a summary */
+  uint64_t question_count;   /* at most 65536; 0: two of this library, after a fact and for
+                              a summary */
   uint32_t chunks;        /* a prompt; 0: 4, or as many as the texts give */
   uint32_t max_prompts;   /* fewer where the texts give fewer; 0: 8 */
   uint32_t answer_tokens; /* longest answer; 0: 24 */

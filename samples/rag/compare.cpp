@@ -47,6 +47,16 @@ std::string line(const std::string& label, const std::vector<Round>& rounds,
   return text + "\n";
 }
 
+std::string count(std::uint64_t tokens) {
+  return std::to_string(tokens);
+}
+
+std::string mebibytes(std::uint64_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1f MiB", static_cast<double>(bytes) / (1 << 20));
+  return text;
+}
+
 std::string milliseconds(std::uint64_t us) {
   char text[32];
   std::snprintf(text, sizeof text, "%.1f ms", static_cast<double>(us) / 1e3);
@@ -120,23 +130,22 @@ std::string format_rounds(const std::vector<Round>& rounds) {
   struct Row {
     const char* label;
     std::uint64_t tsr_report::*field;
-    bool time;
+    std::string (*unit)(std::uint64_t);
   };
   for (const Row& row : {
-           Row{"prompt tokens reused, exact", &tsr_report::tokens_exact, false},
-           Row{"              reused, approximate", &tsr_report::tokens_approximate, false},
-           Row{"              repaired", &tsr_report::tokens_repaired, false},
-           Row{"              computed", &tsr_report::tokens_computed, false},
-           Row{"time to the first token", &tsr_report::first_token_us, true},
-           Row{"  until computing begins", &tsr_report::lookup_us, true},
-           Row{"  reading from disk", &tsr_report::load_us, true},
-           Row{"  computing", &tsr_report::prompt_us, true},
-           Row{"    of that, repair", &tsr_report::repair_us, true},
+           Row{"prompt tokens reused, exact", &tsr_report::tokens_exact, count},
+           Row{"              reused, approximate", &tsr_report::tokens_approximate, count},
+           Row{"              repaired", &tsr_report::tokens_repaired, count},
+           Row{"              computed", &tsr_report::tokens_computed, count},
+           Row{"KV in pages that others may use", &tsr_report::bytes_shared, mebibytes},
+           Row{"   in pages of its own", &tsr_report::bytes_private, mebibytes},
+           Row{"time to the first token", &tsr_report::first_token_us, milliseconds},
+           Row{"  until computing begins", &tsr_report::lookup_us, milliseconds},
+           Row{"  reading from disk", &tsr_report::load_us, milliseconds},
+           Row{"  computing", &tsr_report::prompt_us, milliseconds},
+           Row{"    of that, repair", &tsr_report::repair_us, milliseconds},
        }) {
-    text += line(row.label, rounds, [&](const Round& r) {
-      const std::uint64_t value = r.report.*row.field;
-      return row.time ? milliseconds(value) : std::to_string(value);
-    });
+    text += line(row.label, rounds, [&](const Round& r) { return row.unit(r.report.*row.field); });
   }
   return text;
 }

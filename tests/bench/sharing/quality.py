@@ -13,7 +13,7 @@ SETS = {
     "main": (["--methods", REUSING], 1),
     "whole": (["--methods", "full,prefix"], 0.1),
     "small": (["--methods", REUSING, "--chunks", "8", "--chunk-tokens", "256"], 1),
-    "questions": (["--methods", REUSING, "--questions", ",".join(QUESTIONS[2:])], 0.5),
+    "questions": (["--methods", REUSING, "--questions", ",".join(QUESTIONS[2:])], 1),
     "q8_0": (["--methods", "mepic,none,head,select,default", "--kv-type", "q8_0"], 1),
     # What any change of rounding does: the floor of what fast math can tell apart.
     "noise": (["--methods", "full", "--kv-type", "f32"], 0.1),
@@ -30,6 +30,8 @@ Q8_BAR = 0.001  # nats that Q8_0 may add
 def run(program, name, options, folder, say):
     """The files that processes wrote which shared the prompts of one set."""
     arguments, part = SETS[name]
+    if "--questions" not in arguments:
+        arguments = [*arguments, "--questions", POOLED.replace("+", ",")]
     prompts = max(1, round(options.prompts * part))
     processes = min(options.processes, prompts)
     threads = max(1, options.threads // processes)
