@@ -224,7 +224,10 @@ bool Context::remove_from_disk(const kv::Identity& chunk) {
                return text->kind == kv::CanonicalKind::chunk && text->identity == chunk;
              }) > 0;
   }
-  return disk_->remove(kv::CanonicalKind::chunk, chunk) || waited;
+  const bool removed = disk_->remove(kv::CanonicalKind::chunk, chunk) || waited;
+  std::lock_guard guard(lock_);
+  wake();  // there may be room for what waits to be written
+  return removed;
 }
 
 }  // namespace tessera::engine

@@ -51,7 +51,14 @@ void Context::pin_chunk(const kv::CanonicalRef& chunk, bool pinned) {
 // Nobody's KV is taken away. What is dropped loses its pin too, so that it can be forgotten.
 void Context::drop_chunk(const kv::CanonicalRef& chunk, bool memory, bool disk) {
   if (memory) drop_memory(chunk);
-  if (disk) remove_from_disk(chunk->identity);
+  if (!disk || !disk_) return;
+  {
+    std::lock_guard guard(lock_);
+    if (chunk->state == kv::CanonicalState::pending) {
+      fail(Status::busy, "the chunk is being encoded, and would be written; wait for it first");
+    }
+  }
+  remove_from_disk(chunk->identity);
 }
 
 void Context::drop_memory(const kv::CanonicalRef& chunk) {

@@ -20,6 +20,7 @@ void check(bool right, const char* what) {
 void check_options(const SessionOptions& options) {
   check(options.event_capacity > 0 && options.event_capacity <= kMostEvents,
         "the event capacity is out of range");
+  check(options.chosen.empty(), "applications choose no tokens");
   for (const float share : {options.select_share, options.select_layers}) {
     check(std::isfinite(share) && share >= 0 && share <= 1, "a share is out of range");
   }
@@ -96,6 +97,7 @@ class Checker {
       for (; at < s.length && s.values[at] >= start && s.values[at] < end; ++at) {
         check(!chunk.segment->exact && chunk.segment->selected_from && chunk.taken < s.values[at],
               "a token is selected twice, or where none is selected");
+        check(s.selected_at >= end, "tokens are selected by what stands before them");
         chunk.taken = s.values[at];
       }
     }

@@ -112,8 +112,11 @@ void Context::publish_blocks(SessionState& session, Segment& segment, bool close
     kv::BlockRef& block = segment.span.blocks[segment.published];
     const kv::PrefixKey key = block_key(session, segment, page_slots, tokens);
     kv::PrefixNode* node = prefixes_.find(key);
-    if (!node &&
-        block->watcher()) {  // of another text: a rewind cut the page, and nothing followed
+    // A page of another run: a rewind cut it, and nothing followed. Or one that would be given up
+    // for the run's while a fork keeps it (restored pages): then who holds what stands behind it
+    // would not hold it.
+    const bool others = block.use_count() > (block->watcher() ? 2u : 1u);
+    if (node ? node->block != block && others : block->watcher() != nullptr) {
       leave_runs(session, static_cast<uint64_t>(segment.span.logical_start) + first);
       return;
     }

@@ -103,7 +103,7 @@ void Context::settle(SessionState& session) {
     }
   }
   walk_prefix(session, !(task.purpose == Purpose::evaluate && task.all_logits));
-  if (task.probe && !session.options.chosen.empty() &&
+  if (task.probe && !session.options.chosen.empty() && session.all_attached() &&
       pending_tokens(session) == session.segments.back().pending()) {
     select(session);
   }

@@ -58,6 +58,7 @@ void Context::close_session(SessionState& session) noexcept {
     interrupt();  // the engine lets go of it between steps
   } else {
     drop_context(session);
+    wake();  // an encoding may wait for somebody who needs it
   }
 }
 

@@ -51,6 +51,29 @@ TEST_P(Fork, TakesNoPageAndNoTime) {
   expect_only_caches(context);
 }
 
+// What others have published stands in for restored pages, but not for those that a fork sees: what
+// can be given up is then what is counted.
+TEST_P(Fork, OfARestoredSessionKeepsRunsWhole) {
+  const tsr::Context context = this->context(small(40));
+  tsr::Session first(context);
+  first.add_text(digits(60, 7));
+  generate(first, greedy(12));
+  tsr::Session restored = tsr::Session::restore(context, first.save());
+  tsr::Session fork = restored.fork();
+  const std::vector<int32_t> answer = generate(restored, greedy(16));
+  first.reset();
+  restored.reset();
+  const tsr::Metrics metrics = context.metrics();
+  const uint64_t free = metrics.pages_total - metrics.pages_used + metrics.pages_cached;
+  tsr::Session filler(context);
+  filler.add_text(digits(free * 8 - 16, 8));
+  generate(filler, greedy(16));
+  filler.reset();
+  EXPECT_EQ(generate(fork, greedy(16)), answer);
+  fork.reset();
+  expect_only_caches(context);
+}
+
 // For every place of the page boundary, whoever writes first.
 TEST_P(Fork, WritesNoPageOfTheOther) {
   const tsr::Context context = this->context();
