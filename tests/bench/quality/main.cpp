@@ -16,7 +16,7 @@ struct Options {
   std::string model = "models/SmolLM2-135M-Instruct-Q4_1.gguf";
   std::string texts;
   std::vector<std::string> methods;
-  std::vector<std::string> questions = {"fact",  "summary", "two_hop", "override", "order", "twice"};
+  std::vector<std::string> questions = {"fact", "summary", "two_hop", "override", "order", "twice"};
   PromptShape shape;
   Settings settings;
   std::string kv_type = "f16";
