@@ -47,7 +47,7 @@ class Quality(unittest.TestCase):
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def test_everything(self):
-        rows = self.rows("--questions", ",".join(QUESTIONS))
+        rows = self.rows()  # all questions
         where = [(row["question"], row["method"]) for row in rows]
         self.assertEqual(where, [(q, m) for q in QUESTIONS for m in METHODS])
         for row in rows:
@@ -66,7 +66,7 @@ class Quality(unittest.TestCase):
                     "head": HEADS, "select": SELECTED, "default": HEADS + SELECTED,
                     # both layers of all tokens are computed to choose, which are all there are
                     "cacheblend": 1}
-        for row in self.rows():
+        for row in self.rows("--questions", "fact,summary"):
             self.assertAlmostEqual(row["recomputed"], expected[row["method"]], msg=row["method"])
 
     def test_bytes(self):
@@ -93,7 +93,7 @@ class Quality(unittest.TestCase):
             for first, count in ((0, 2), (1, 1)):
                 path = pathlib.Path(folder) / f"{first}"
                 self.rows("--first-prompt", first, "--raw", path, "--methods", "mepic,default",
-                          prompts=count)
+                          "--questions", "fact,summary", prompts=count)
                 parts.append([json.loads(line) for line in path.read_text().splitlines()])
         drop = lambda row: {key: row[key] for key in row if key != "ttft_ms"}
         again = [drop(row) for row in parts[0] if row["prompt"] == 1]
