@@ -2,11 +2,13 @@
 
 #include <xxhash.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstring>
 #include <memory>
 #include <new>
+#include <span>
 
 namespace tessera::kv {
 namespace {
@@ -68,7 +70,8 @@ void seal(const ChunkHead& head, std::span<uint8_t> file) {
   out.tokens = head.tokens.size();
   out.page_bytes = head.page_bytes;
   const uint64_t token_bytes = head.tokens.size() * sizeof(int32_t);
-  std::memcpy(file.data() + kChunkHeadBytes, head.tokens.data(), token_bytes);
+  const auto tokens = std::as_bytes(std::span(head.tokens));
+  std::ranges::copy(tokens, std::as_writable_bytes(file.subspan(kChunkHeadBytes)).begin());
   out.sum = head_sum(out, file.subspan(kChunkHeadBytes, token_bytes));
   std::memcpy(file.data(), &out, sizeof out);
   const Identity sum = whole_sum(file);
@@ -105,7 +108,7 @@ std::optional<ChunkHead> read_head(std::span<const uint8_t> start, uint64_t file
   out.identity = {head.identity[0], head.identity[1]};
   out.fingerprint = {head.fingerprint[0], head.fingerprint[1]};
   out.tokens.resize(head.tokens);
-  std::memcpy(out.tokens.data(), tokens.data(), token_bytes);
+  if (token_bytes > 0) std::memcpy(out.tokens.data(), tokens.data(), token_bytes);
   out.page_bytes = head.page_bytes;
   return out;
 }
