@@ -442,7 +442,8 @@ TSR_API tsr_status tsr_chunk_pin(tsr_chunk chunk, int32_t pinned);
 /* Gives up a chunk's KV now; flags 0 means both. The handle stays, and so does the chunk: where it
  * is used again, it is encoded again. Prefix runs that were computed behind it stay.
  * BUSY: it is being encoded, or its KV in memory was to go and sessions use it
- * (tsr_chunk_info.sessions); nothing was dropped. IO_ERROR: its file cannot be removed; its KV in memory is gone. */
+ * (tsr_chunk_info.sessions); nothing was dropped. IO_ERROR: its file cannot be removed; its KV in
+ * memory is gone. */
 TSR_API tsr_status tsr_chunk_drop(tsr_chunk chunk, uint64_t flags);
 
 /* ------------------------------------------------------------------------------------- Sessions */
