@@ -114,8 +114,8 @@ class HalfWritten {
       error_ = file ? 0 : errno;
       if (error_ == EEXIST) continue;
       if (error_ != 0) return;
-      lock(*file, LOCK_EX | LOCK_NB);
-      error_ = is_named(folder, name_.data(), *file) ? 0 : ENOENT;
+      const bool taken = !lock(*file, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
+      error_ = !taken && is_named(folder, name_.data(), *file) ? 0 : ENOENT;
       if (error_ != 0) continue;
       descriptor_ = file.release();
       return;
