@@ -331,8 +331,7 @@ class Context {
                      std::vector<SegmentRows>& rows) const;
   std::vector<Participant> choose() noexcept;
   StepPace& pace() { return patient_ ? prompt_pace_ : pace_; }
-  void choose_from(bool decoding, uint32_t most, uint64_t turn,
-                   std::vector<Participant>& chosen) noexcept;
+  void choose_from(bool decoding, uint32_t most, std::vector<Participant>& chosen) noexcept;
   void add_drafts(std::vector<Participant>& chosen, uint64_t turn) noexcept;
   std::vector<int32_t> draft(const SessionState& session, uint64_t rows) const;
   Step build(std::vector<Participant>& participants);
@@ -374,7 +373,9 @@ class Context {
   bool unsettled_ = false;  // a task ended since sessions were last settled
   uint64_t next_wait_ = 0;  // wait_any's turn
   bool waits_ended_ = false;
-  uint64_t next_turn_ = 0;              // the scheduler's turn
+  uint64_t next_turn_ = 0;      // the scheduler's turn
+  uint64_t next_decoding_ = 0;  // who comes first, modulo their number; likewise below
+  uint64_t next_prompt_ = 0;
   bool stoppable_ = false;              // the next step, or the one under way
   bool patient_ = false;                // it may also be long
   bool alone_ = false;                  // the next step is one session's

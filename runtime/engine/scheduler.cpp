@@ -147,10 +147,10 @@ std::vector<Context::Participant> Context::choose() noexcept {
   const uint32_t half = static_cast<uint32_t>((most + turn % 2) / 2);
   const bool prompts = std::ranges::any_of(
       active_, [](const SessionRef& session) { return session->task && !session->task->decoding; });
-  choose_from(true, prompts ? most - half : most, turn / 2, chosen);
+  choose_from(true, prompts ? most - half : most, chosen);
   if (prompts) {
-    choose_from(false, most, turn / 2, chosen);
-    choose_from(true, most, turn / 2, chosen);
+    choose_from(false, most, chosen);
+    choose_from(true, most, chosen);
   }
   if (alone_ && chosen.size() > 1) chosen.resize(1);
   alone_ = false;
@@ -196,17 +196,17 @@ std::vector<int32_t> Context::draft(const SessionState& session, uint64_t rows) 
   return draft;
 }
 
-// Adds sessions that decode, or those with prompts, until `most` rows are taken in all. Each time
-// another of them comes first.
-void Context::choose_from(bool decoding, uint32_t most, uint64_t turn,
-                          std::vector<Participant>& chosen) noexcept {
+// Adds sessions that decode, or those with prompts, until `most` rows are taken in all. The next
+// time those come first that were left out.
+void Context::choose_from(bool decoding, uint32_t most, std::vector<Participant>& chosen) noexcept {
+  uint64_t& next = decoding ? next_decoding_ : next_prompt_;
   const auto belongs = [&](const SessionRef& session) {
     if (!session->task || session->task->decoding != decoding) return false;
     return !decoding || !session->events.full();  // where nobody reads it pauses
   };
   const auto members = static_cast<uint64_t>(std::ranges::count_if(active_, belongs));
   if (members == 0) return;
-  const uint64_t first = turn % members;
+  const uint64_t first = next % members;
   uint64_t member = 0;
   uint32_t taken = 0;
   for (const Participant& p : chosen) taken += p.row_count;
@@ -226,6 +226,7 @@ void Context::choose_from(bool decoding, uint32_t most, uint64_t turn,
           if (participant.row_count == 0) return;
           chosen.push_back(std::move(participant));
           taken += chosen.back().row_count;
+          ++next;
         },
         [&](Status status, std::string_view message) { fail_session(*session, status, message); });
   }

@@ -149,6 +149,35 @@ TEST_P(Scheduler, AnswersDoNotStarveAPrompt) {
   }
 }
 
+// More answers than rows: each gets a token before any gets another one, not bursts and pauses.
+TEST_P(Scheduler, AnswersThatDoNotFitAStepInterleave) {
+  tsr::ContextOptions options = small(4096);
+  options.max_step_tokens = 3;
+  const tsr::Context context = this->context(options);
+  tsr::SessionOptions wide;
+  wide.event_capacity = 10'000;
+  std::vector<tsr::Session> answering;
+  for (uint64_t i = 0; i < 12; ++i) {
+    answering.emplace_back(context, wide);
+    answering.back().add_text(digits(3, i));
+    answering.back().generate(greedy(1000));
+  }
+  engine::ContextProbe probe(context.get());
+  while (std::ranges::min(probe.tokens_of_sessions()) == 3) std::this_thread::yield();
+  const std::vector<uint64_t> before = probe.tokens_of_sessions();
+  for (uint64_t most = 0; most < 200;) {
+    const std::vector<uint64_t> now = probe.tokens_of_sessions();
+    uint64_t least = UINT64_MAX;
+    for (size_t i = 0; i < now.size(); ++i) {
+      least = std::min(least, now[i] - before[i]);
+      most = std::max(most, now[i] - before[i]);
+    }
+    ASSERT_LE(most, least + 1) << "after " << most;
+  }
+  for (tsr::Session& session : answering) session.cancel();
+  for (tsr::Session& session : answering) EXPECT_EQ(read(session).finish, TSR_FINISH_CANCELLED);
+}
+
 TEST_P(Scheduler, AFullEventQueuePausesItsSessionOnly) {
   const tsr::Context context = this->context();
   tsr::SessionOptions narrow;
