@@ -215,7 +215,6 @@ class Context {
   void awaken(const kv::Canonical& text);
   void take_loads(std::unique_lock<std::mutex>& guard) noexcept;
   void take_load(std::unique_lock<std::mutex>& guard, DiskTier::Reading& reading) noexcept;
-  void write_pages(const kv::Span& span, std::span<const uint8_t> pages);
   void note_load(const kv::Canonical& text) noexcept;
   void compute_instead(SessionState& job);
   bool settle_waiting(SessionState& job) noexcept;

@@ -93,7 +93,11 @@ void Context::take_load(std::unique_lock<std::mutex>& guard, DiskTier::Reading& 
               context.pages_free_.notify_all();
             }
           } unlocked(*this, guard);
-          write_pages(span, reading.file.bytes().subspan(reading.wanted.pages_offset()));
+          const uint8_t* pages = reading.file.bytes().data() + reading.wanted.pages_offset();
+          for (const kv::BlockRef& block : span.blocks) {
+            pool_->write(*block, pages);
+            pages += pool_->block_bytes();
+          }
           written = true;
         },
         [&](Status status, std::string_view message) {
@@ -110,17 +114,6 @@ void Context::take_load(std::unique_lock<std::mutex>& guard, DiskTier::Reading& 
   }
   attempt([&] { compute_instead(*job); },
           [&](Status status, std::string_view message) { fail_session(*job, status, message); });
-}
-
-// In the order of the file: block by block, its layer groups in order.
-void Context::write_pages(const kv::Span& span, std::span<const uint8_t> pages) {
-  const KvLayout& layout = pool_->layout();
-  for (const kv::BlockRef& block : span.blocks) {
-    for (uint32_t g = 0; g < layout.groups.size(); ++g) {
-      pool_->memory().write(g, block->page(g), pages.data());
-      pages = pages.subspan(model_->backend().page_bytes(layout, g));
-    }
-  }
 }
 
 // For the reports of those who wait for it.
@@ -179,13 +172,10 @@ bool Context::store_one() noexcept {
 void Context::store(const kv::Canonical& text) {
   kv::ChunkHead head = file_head(text);
   kv::FileBuffer file = disk_->buffer();
-  std::span<uint8_t> pages = file.resize(head.file_bytes()).subspan(head.pages_offset());
-  const KvLayout& layout = pool_->layout();
+  uint8_t* pages = file.resize(head.file_bytes()).data() + head.pages_offset();
   for (const kv::BlockRef& block : text.blocks) {
-    for (uint32_t g = 0; g < layout.groups.size(); ++g) {
-      pool_->memory().read(g, block->page(g), pages.data());
-      pages = pages.subspan(model_->backend().page_bytes(layout, g));
-    }
+    pool_->read(*block, pages);
+    pages += pool_->block_bytes();
   }
   disk_->store(std::move(head), std::move(file));
 }

@@ -269,10 +269,8 @@ SessionRef Context::restore(std::span<const uint8_t> bytes) {
     const uint8_t* at = saved.pages.data();
     for (const Segment& segment : session->segments) {
       for (const kv::BlockRef& block : segment.span.blocks) {
-        for (uint32_t g = 0; g < saved.base.page_bytes.size(); ++g) {
-          pool_->memory().write(g, block->page(g), at);
-          at += saved.base.page_bytes[g];
-        }
+        pool_->write(*block, at);
+        at += pool_->block_bytes();
       }
     }
   }

@@ -100,10 +100,8 @@ uint64_t Context::save(SessionState& session, uint8_t* out, uint64_t capacity) {
     const PageAccess pages(*this, guard);
     uint8_t* at = std::ranges::copy(head, out).out;
     for (const kv::BlockRef& block : blocks) {
-      for (uint32_t g = 0; g < base.page_bytes.size(); ++g) {
-        pool_->memory().read(g, block->page(g), at);
-        at += base.page_bytes[g];
-      }
+      pool_->read(*block, at);
+      at += pool_->block_bytes();
     }
   }
   if (session.closed) fail(Status::cancelled, "the session was destroyed while it was saved");

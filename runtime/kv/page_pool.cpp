@@ -22,7 +22,8 @@ PagePool::PagePool(Backend& backend, KvLayout layout, uint64_t budget)
     : layout_(std::move(layout)) {
   if (layout_.groups.empty()) fail(Status::invalid_argument, "the KV layout has no layer group");
   for (uint32_t g = 0; g < layout_.groups.size(); ++g) {
-    block_bytes_ += backend.page_bytes(layout_, g);
+    page_bytes_.push_back(backend.page_bytes(layout_, g));
+    block_bytes_ += page_bytes_.back();
   }
   total_ = std::min(budget / block_bytes_, kMaxBlocks);
   if (total_ == 0) {
@@ -48,6 +49,20 @@ BlockRef PagePool::try_allocate() {
   ++used_;
   peak_ = std::max(peak_, used_);
   return block;
+}
+
+void PagePool::read(const Block& block, uint8_t* out) const {
+  for (uint32_t g = 0; g < page_bytes_.size(); ++g) {
+    memory_->read(g, block.page(g), out);
+    out += page_bytes_[g];
+  }
+}
+
+void PagePool::write(const Block& block, const uint8_t* from) {
+  for (uint32_t g = 0; g < page_bytes_.size(); ++g) {
+    memory_->write(g, block.page(g), from);
+    from += page_bytes_[g];
+  }
 }
 
 void PagePool::give_back(std::vector<uint32_t>& pages) noexcept {

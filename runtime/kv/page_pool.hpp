@@ -107,12 +107,17 @@ class PagePool {
   }
   const KvLayout& layout() const { return layout_; }
   PageMemory& memory() { return *memory_; }
+  // The block's pages, group by group: block_bytes() bytes. These need no lock, but no step may be
+  // under way.
+  void read(const Block& block, uint8_t* out) const;
+  void write(const Block& block, const uint8_t* from);
 
  private:
   friend class Block;
   void give_back(std::vector<uint32_t>& pages) noexcept;
 
   KvLayout layout_;
+  std::vector<uint64_t> page_bytes_;  // by group
   uint64_t block_bytes_ = 0;
   uint64_t total_ = 0;
   uint64_t used_ = 0;
