@@ -26,7 +26,7 @@ void Context::open_disk(const ContextOptions& options) {
   callbacks.log_warning = options.log_warning;
   disk_ =
       std::make_unique<DiskTier>(options.cache_folder, options.cache_budget, std::move(callbacks));
-  gates_.set_folder(options.cache_folder);
+  gates_.set_folder(&disk_->folder().files());
 }
 
 kv::ChunkHead Context::file_head(const kv::Canonical& text) const {

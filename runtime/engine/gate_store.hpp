@@ -1,6 +1,7 @@
 // What the gate measured, by setting: in memory and, where there is a folder, in a small file each.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <mutex>
@@ -10,6 +11,7 @@
 #include "backends/backend.hpp"
 #include "runtime/engine/session_state.hpp"
 #include "runtime/kv/canonical_store.hpp"
+#include "runtime/kv/shared_folder.hpp"
 
 namespace tessera::engine {
 
@@ -23,8 +25,11 @@ struct GateKey {
   float select_share = 0;
   float select_layers = 0;
 
-  // Of all fields: 32 hexadecimal digits.
-  std::string name() const;
+  // All fields, little-endian.
+  using Bytes = std::array<uint8_t, 36>;
+  Bytes bytes() const;
+  // "<32 hexadecimal digits of a hash of the bytes>.gate"
+  std::string file_name() const;
 };
 
 // The fields of tsr_gate_result that are measured.
@@ -41,8 +46,9 @@ struct GateResult {
 // Any thread; its lock is its own, and held while a file is read or written.
 class GateStore {
  public:
-  // Results are also looked for and kept in this folder, which exists. Set before the first use.
-  void set_folder(std::string folder);
+  // Results are also looked for and kept in this folder, which outlives the store. Set before the
+  // first use.
+  void set_folder(const kv::SharedFolder* folder) { folder_ = folder; }
 
   // Replaces what was known of this setting. Empty, or why the file could not be written: then the
   // result is in memory alone. If it throws, nothing changed in memory.
@@ -51,11 +57,9 @@ class GateStore {
   std::optional<GateResult> find(const GateKey& key);
 
  private:
-  std::string path_of(const std::string& name) const;
-
   std::mutex lock_;
-  std::string folder_;                       // empty: none
-  std::map<std::string, GateResult> known_;  // by GateKey::name
+  const kv::SharedFolder* folder_ = nullptr;
+  std::map<GateKey::Bytes, GateResult> known_;
 };
 
 }  // namespace tessera::engine

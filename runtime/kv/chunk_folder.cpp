@@ -1,12 +1,5 @@
 #include "runtime/kv/chunk_folder.hpp"
 
-#include <dirent.h>
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -14,146 +7,13 @@
 #include <chrono>
 #include <cstdio>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
 namespace tessera::kv {
 namespace {
 
-static_assert(sizeof(off_t) == 8, "files larger than 2 GiB need a 64-bit off_t");
-
-constexpr uint64_t kMostPerCall = uint64_t{1} << 30;  // the system moves at most 2 GiB a call
 constexpr std::array<std::string_view, 3> kKinds = {"anchor", "primer", "chunk"};
 constexpr std::string_view kEnding = ".tsrkv";
-constexpr std::string_view kHalfWritten = "tmp-";
-
-std::string reason(int error) {
-  return std::generic_category().message(error);
-}
-
-class Descriptor {
- public:
-  explicit Descriptor(int number) : number_(number) {}
-  ~Descriptor() {
-    if (number_ >= 0) ::close(number_);
-  }
-  Descriptor(Descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
-  Descriptor& operator=(Descriptor&&) = delete;
-  int operator*() const { return number_; }
-  explicit operator bool() const { return number_ >= 0; }
-  int release() { return std::exchange(number_, -1); }
-
- private:
-  int number_;
-};
-
-// O_NONBLOCK: opening a FIFO must not wait for a writer. Regular files ignore it.
-Descriptor open_in(int folder, const char* name, int flags) {
-  int descriptor;
-  do {
-    descriptor = ::openat(folder, name, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
-  } while (descriptor < 0 && errno == EINTR);
-  return Descriptor(descriptor);
-}
-
-// Bytes read, fewer than wanted where the file ends; -1 and errno.
-int64_t read_at(int descriptor, std::span<uint8_t> out, uint64_t offset) {
-  uint64_t done = 0;
-  while (done < out.size()) {
-    const ssize_t got =
-        ::pread(descriptor, out.data() + done, std::min(out.size() - done, kMostPerCall),
-                static_cast<off_t>(offset + done));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return -1;
-    if (got == 0) break;
-    done += static_cast<uint64_t>(got);
-  }
-  return static_cast<int64_t>(done);
-}
-
-// 0, or what went wrong.
-int write_all(int descriptor, std::span<const uint8_t> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t put = ::write(descriptor, bytes.data(), std::min(bytes.size(), kMostPerCall));
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return errno;
-    bytes = bytes.subspan(static_cast<size_t>(put));
-  }
-  while (::fsync(descriptor) != 0) {
-    if (errno != EINTR) return errno;
-  }
-  return 0;
-}
-
-bool lock(int descriptor, int how) {
-  while (::flock(descriptor, how) != 0) {
-    if (errno != EINTR) return false;
-  }
-  return true;
-}
-
-// Whether the name still is that of the open file.
-bool is_named(int folder, const char* name, int descriptor) {
-  struct stat open = {}, named = {};
-  return ::fstat(descriptor, &open) == 0 &&
-         ::fstatat(folder, name, &named, AT_SYMLINK_NOFOLLOW) == 0 && open.st_ino == named.st_ino &&
-         open.st_dev == named.st_dev;
-}
-
-// A file under a name of its own that is gone when this ends, unless it was published. Its lock
-// tells others that its writer lives.
-class HalfWritten {
- public:
-  explicit HalfWritten(int folder) : folder_(folder) {
-    static std::atomic<uint64_t> count{0};
-    // Somebody may take the file for a dead process's before it is locked: then another one.
-    for (int tries = 0; tries < 100; ++tries) {
-      std::snprintf(name_.data(), name_.size(), "tmp-%ld-%llu.tsrkv", static_cast<long>(::getpid()),
-                    static_cast<unsigned long long>(count++));
-      Descriptor file = open_in(folder, name_.data(), O_WRONLY | O_CREAT | O_EXCL);
-      error_ = file ? 0 : errno;
-      if (error_ == EEXIST) continue;
-      if (error_ != 0) return;
-      const bool taken = !lock(*file, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
-      error_ = !taken && is_named(folder, name_.data(), *file) ? 0 : ENOENT;
-      if (error_ != 0) continue;
-      descriptor_ = file.release();
-      return;
-    }
-  }
-  ~HalfWritten() {
-    if (descriptor_ < 0) return;
-    if (!published_) ::unlinkat(folder_, name_.data(), 0);
-    ::close(descriptor_);
-  }
-  HalfWritten(const HalfWritten&) = delete;
-  HalfWritten& operator=(const HalfWritten&) = delete;
-
-  int error() const { return error_; }
-  int descriptor() const { return descriptor_; }
-  // 0, or what went wrong.
-  int publish(const char* name) {
-    if (::renameat(folder_, name_.data(), folder_, name) != 0) return errno;
-    published_ = true;
-    ::fsync(folder_);  // some systems refuse; then the name may be lost with the power
-    return 0;
-  }
-
- private:
-  int folder_;
-  int descriptor_ = -1;
-  int error_ = 0;
-  bool published_ = false;
-  std::array<char, 64> name_{};
-};
-
-// Removes the file unless its writer lives.
-void remove_if_stale(int folder, const char* name) {
-  const Descriptor file = open_in(folder, name, O_RDONLY);
-  if (file && lock(*file, LOCK_EX | LOCK_NB) && is_named(folder, name, *file)) {
-    ::unlinkat(folder, name, 0);
-  }
-}
 
 bool parse_hex(std::string_view digits, uint64_t& out) {
   const auto lower = [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); };
@@ -212,58 +72,27 @@ std::string file_name(CanonicalKind kind, const Identity& identity, uint64_t tok
 }
 
 ChunkFolder::ChunkFolder(std::string path, uint64_t budget)
-    : path_(std::move(path)), budget_(budget) {
-  const auto open = [&] { return ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); };
-  folder_ = open();
-  if (folder_ < 0 && errno == ENOENT) {
-    if (::mkdir(path_.c_str(), 0700) != 0 && errno != EEXIST) {
-      const int error = errno;
-      const bool missing = error == ENOENT || error == ENOTDIR;
-      fail(missing ? Status::not_found : Status::io_error,
-           path_ + ": cannot make the folder" + (missing ? "; its parent must exist: " : ": ") +
-               reason(error));
-    }
-    folder_ = open();
-  }
-  if (folder_ < 0) fail(Status::io_error, path_ + ": cannot open the folder: " + reason(errno));
-  try {
-    if (::faccessat(folder_, ".", W_OK | X_OK, AT_EACCESS) != 0) read_only_ = reason(errno);
-    list();
-  } catch (...) {
-    ::close(folder_);
-    throw;
-  }
-}
-
-ChunkFolder::~ChunkFolder() {
-  ::close(folder_);
+    : files_(std::move(path)), budget_(budget) {
+  list();
 }
 
 Loaded ChunkFolder::load(const ChunkHead& wanted, FileBuffer& buffer, std::string& why) {
   const std::string name = file_name(wanted.kind, wanted.identity, wanted.tokens.size());
   const auto failed = [&](Loaded what, const std::string& text) {
-    why = path_ + "/" + name + ": " + text;
-    if (what == Loaded::damaged && read_only_.empty()) ::unlinkat(folder_, name.c_str(), 0);
+    why = files_.path() + "/" + name + ": " + text;
+    if (what == Loaded::damaged && read_only().empty()) files_.remove(name);
     return what;
   };
-  const Descriptor file = open_in(folder_, name.c_str(), O_RDONLY);
-  if (!file) {
-    const int error = errno;
-    if (error == ENOENT) return Loaded::missing;
-    return failed(Loaded::unreadable, "cannot open: " + reason(error));
-  }
-  struct stat info = {};
-  if (::fstat(*file, &info) != 0) {
-    return failed(Loaded::unreadable, "cannot read its size: " + reason(errno));
-  }
-  if (!S_ISREG(info.st_mode)) return failed(Loaded::unreadable, "is not a regular file");
+  const SharedFile file = files_.open(name);
+  if (file.missing()) return Loaded::missing;
+  if (!file) return failed(Loaded::unreadable, file.why());
   const uint64_t bytes = wanted.file_bytes();
-  if (static_cast<uint64_t>(info.st_size) != bytes) {
-    return failed(Loaded::damaged, "has " + std::to_string(info.st_size) + " bytes, must have " +
+  if (file.bytes() != bytes) {
+    return failed(Loaded::damaged, "has " + std::to_string(file.bytes()) + " bytes, must have " +
                                        std::to_string(bytes));
   }
-  const int64_t got = read_at(*file, buffer.resize(bytes), 0);
-  if (got < 0) return failed(Loaded::unreadable, "cannot read: " + reason(errno));
+  const int64_t got = file.read(buffer.resize(bytes));
+  if (got < 0) return failed(Loaded::unreadable, "cannot read: " + error_text(errno));
   if (static_cast<uint64_t>(got) != bytes) return failed(Loaded::damaged, "was truncated");
   switch (check(wanted, buffer.bytes())) {
     case ChunkCheck::good:
@@ -273,38 +102,23 @@ Loaded ChunkFolder::load(const ChunkHead& wanted, FileBuffer& buffer, std::strin
     case ChunkCheck::other:
       return failed(Loaded::other, "is of another text, model or setting of the same identity");
   }
-  const timespec now[2] = {{0, UTIME_NOW}, {0, UTIME_NOW}};
-  ::futimens(*file, now);  // its last use; a folder that is only read keeps none
+  file.touch();
   return Loaded::good;
 }
 
 bool ChunkFolder::publish(const ChunkHead& head, std::span<uint8_t> bytes,
                           std::span<const Identity> keep) {
-  if (!read_only_.empty()) return false;
+  if (!read_only().empty()) return false;
   const std::string name = file_name(head.kind, head.identity, head.tokens.size());
-  struct stat info = {};
-  if (::fstatat(folder_, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(info.st_mode) &&
-      static_cast<uint64_t>(info.st_size) == bytes.size()) {
-    const timespec now[2] = {{0, UTIME_NOW}, {0, UTIME_NOW}};
-    ::utimensat(folder_, name.c_str(), now, AT_SYMLINK_NOFOLLOW);
+  if (const auto info = files_.info(name); info && info->bytes == bytes.size()) {
+    files_.touch(name);
     return false;
   }
   if (!make_room(bytes.size(), keep)) return false;
-  const auto check_error = [&](int error) {
-    if (error == 0) return;
-    fail(Status::io_error, path_ + "/" + name + ": cannot write: " + reason(error));
-  };
-  // A write beyond this limit would send SIGXFSZ, which ends a process that does not expect it.
-  rlimit limit = {};
-  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
-      bytes.size() > limit.rlim_cur) {
-    check_error(EFBIG);
-  }
   seal(head, bytes);
-  HalfWritten file(folder_);
-  check_error(file.error());
-  check_error(write_all(file.descriptor(), bytes));
-  check_error(file.publish(name.c_str()));
+  if (const int error = files_.publish(name, bytes); error != 0) {
+    fail(Status::io_error, files_.path() + "/" + name + ": cannot write: " + error_text(error));
+  }
   bytes_ += bytes.size();
   return true;
 }
@@ -334,45 +148,21 @@ bool ChunkFolder::make_room(uint64_t bytes, std::span<const Identity> keep) {
 uint64_t ChunkFolder::bytes_of(CanonicalKind kind, const Identity& identity,
                                uint64_t tokens) noexcept {
   try {
-    struct stat info = {};
-    const std::string name = file_name(kind, identity, tokens);
-    if (::fstatat(folder_, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return 0;
-    return S_ISREG(info.st_mode) ? static_cast<uint64_t>(info.st_size) : 0;
+    const auto info = files_.info(file_name(kind, identity, tokens));
+    return info ? info->bytes : 0;
   } catch (const std::bad_alloc&) {
     return 0;
   }
 }
 
 std::vector<FolderEntry> ChunkFolder::list() {
-  // Opened anew: descriptors that are copies of each other share their place in the folder.
-  Descriptor folder(::openat(folder_, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  const std::unique_ptr<DIR, int (*)(DIR*)> names(folder ? ::fdopendir(*folder) : nullptr,
-                                                  &::closedir);
-  if (!names) fail(Status::io_error, path_ + ": cannot list the folder: " + reason(errno));
-  folder.release();  // closedir closes it
   std::vector<FolderEntry> entries;
   uint64_t total = 0;
-  while (true) {
-    errno = 0;
-    const dirent* next = ::readdir(names.get());
-    if (!next) {
-      if (errno == 0) break;
-      fail(Status::io_error, path_ + ": cannot list the folder: " + reason(errno));
-    }
-    const std::string_view name = next->d_name;
-    if (name.starts_with(kHalfWritten) && name.ends_with(kEnding)) {
-      if (read_only_.empty()) remove_if_stale(folder_, next->d_name);
-      continue;
-    }
+  for (const NamedFile& file : files_.list()) {
     FolderEntry entry;
-    struct stat info = {};
-    if (!parse_name(name, entry) ||
-        ::fstatat(folder_, next->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 ||
-        !S_ISREG(info.st_mode)) {
-      continue;
-    }
-    entry.bytes = static_cast<uint64_t>(info.st_size);
-    entry.last_use = int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec;
+    if (!parse_name(file.name, entry)) continue;
+    entry.bytes = file.info.bytes;
+    entry.last_use = file.info.last_use;
     total += entry.bytes;
     entries.push_back(entry);
   }
@@ -381,19 +171,15 @@ std::vector<FolderEntry> ChunkFolder::list() {
 }
 
 std::optional<ChunkHead> ChunkFolder::head_of(const FolderEntry& entry) {
-  const std::string name = file_name(entry.kind, entry.identity, entry.tokens);
-  const Descriptor file = open_in(folder_, name.c_str(), O_RDONLY);
-  struct stat info = {};
-  if (!file || ::fstat(*file, &info) != 0 || !S_ISREG(info.st_mode)) return std::nullopt;
+  const SharedFile file = files_.open(file_name(entry.kind, entry.identity, entry.tokens));
+  if (!file) return std::nullopt;
   FileBuffer start;
   uint64_t needed = kChunkHeadBytes;
   std::optional<ChunkHead> head;
   while (!head && needed > 0) {
     const uint64_t wanted = needed;
-    if (read_at(*file, start.resize(wanted), 0) != static_cast<int64_t>(wanted)) {
-      return std::nullopt;
-    }
-    head = read_head(start.bytes(), static_cast<uint64_t>(info.st_size), needed);
+    if (file.read(start.resize(wanted)) != static_cast<int64_t>(wanted)) return std::nullopt;
+    head = read_head(start.bytes(), file.bytes(), needed);
   }
   if (head && (head->kind != entry.kind || head->identity != entry.identity)) return std::nullopt;
   return head;
@@ -401,9 +187,10 @@ std::optional<ChunkHead> ChunkFolder::head_of(const FolderEntry& entry) {
 
 bool ChunkFolder::remove(const FolderEntry& entry) {
   const std::string name = file_name(entry.kind, entry.identity, entry.tokens);
-  if (::unlinkat(folder_, name.c_str(), 0) == 0) return true;
-  if (errno == ENOENT) return false;
-  fail(Status::io_error, path_ + "/" + name + ": cannot remove: " + reason(errno));
+  const int error = files_.remove(name);
+  if (error == 0) return true;
+  if (error == ENOENT) return false;
+  fail(Status::io_error, files_.path() + "/" + name + ": cannot remove: " + error_text(error));
 }
 
 }  // namespace tessera::kv

@@ -1,5 +1,5 @@
-// A folder of chunk files that several processes share: any of them may publish, use or delete at
-// any time. docs/chunk-files.md.
+// A shared folder's chunk files: which are there, which go when room is needed. Files are read and
+// checked, never mapped. docs/chunk-files.md.
 #pragma once
 
 #include <atomic>
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "runtime/kv/chunk_file.hpp"
+#include "runtime/kv/shared_folder.hpp"
 
 namespace tessera::kv {
 
@@ -43,21 +44,17 @@ enum class Loaded : uint8_t {
   unreadable,  // not a file, or the system does not read it
 };
 
-// Every call may come from any thread. Names are looked up in the folder that was opened, wherever
-// it is moved, and links in it are not followed. Files are read and checked, never mapped.
+// Every call may come from any thread.
 class ChunkFolder {
  public:
-  // Makes the folder, mode 0700, where it is missing, and removes what dead processes left half
-  // written. Throws not_found where its parent is missing, io_error where it cannot be read.
+  // Makes the folder where it is missing, and removes what dead processes left half written. Throws
+  // what SharedFolder throws.
   ChunkFolder(std::string path, uint64_t budget);
-  ~ChunkFolder();
-  ChunkFolder(const ChunkFolder&) = delete;
-  ChunkFolder& operator=(const ChunkFolder&) = delete;
 
-  const std::string& path() const { return path_; }
+  const SharedFolder& files() const { return files_; }
   uint64_t budget() const { return budget_; }
   // Why nothing can be published; empty where it can.
-  const std::string& read_only() const { return read_only_; }
+  const std::string& read_only() const { return files_.read_only(); }
 
   // Reads the whole file into `file` and checks it. `why` says what is wrong where something is.
   Loaded load(const ChunkHead& wanted, FileBuffer& file, std::string& why);
@@ -82,10 +79,8 @@ class ChunkFolder {
  private:
   bool make_room(uint64_t bytes, std::span<const Identity> keep);
 
-  std::string path_;
+  SharedFolder files_;
   uint64_t budget_;
-  int folder_ = -1;  // descriptor
-  std::string read_only_;
   std::atomic<uint64_t> bytes_{0};
 };
 

@@ -1,6 +1,8 @@
 // The gate: what it measures, what it stores, whom it refuses.
 #include "runtime/engine/gate.hpp"
 
+#include <sys/resource.h>
+
 #include <chrono>
 #include <cmath>
 #include <fstream>
@@ -297,16 +299,16 @@ class GateStoreTest : public testing::Test {
     return key;
   }
   static engine::GateResult result() { return {0.5f, 0.25f, 0.75f, 0.875f, 0.125f, 8, 192}; }
-  std::string path(const engine::GateKey& k = key()) { return folder_.file(k.name() + ".gate"); }
+  std::string path(const engine::GateKey& k = key()) { return folder_.file(k.file_name()); }
   // What a new process finds.
   std::optional<engine::GateResult> find(const engine::GateKey& k = key()) {
     engine::GateStore store;
-    store.set_folder(folder_.path().string());
+    store.set_folder(&files_);
     return store.find(k);
   }
   std::string put(const engine::GateKey& k = key()) {
     engine::GateStore store;
-    store.set_folder(folder_.path().string());
+    store.set_folder(&files_);
     EXPECT_EQ(store.put(k, result()), "");
     std::ifstream file(path(k), std::ios::binary);
     return {std::istreambuf_iterator<char>(file), {}};
@@ -314,6 +316,7 @@ class GateStoreTest : public testing::Test {
   void write(const std::string& bytes) { std::ofstream(path(), std::ios::binary) << bytes; }
 
   TempFolder folder_;
+  const kv::SharedFolder files_{folder_.path().string()};
 };
 
 TEST_F(GateStoreTest, KeepsAFileForItsOwnerAlone) {
@@ -357,10 +360,24 @@ TEST_F(GateStoreTest, WhatIsNoFileIsLeftAlone) {
   EXPECT_FALSE(find());
   EXPECT_TRUE(std::filesystem::exists(path()));
   engine::GateStore store;
-  store.set_folder(folder_.path().string());
+  store.set_folder(&files_);
   EXPECT_NE(store.put(key(), result()), "");
   EXPECT_TRUE(store.find(key())) << "in memory";
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_.path()), {}), 1);
+}
+
+TEST_F(GateStoreTest, AFileBeyondTheProcessLimitIsNotBegun) {
+  rlimit before = {};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  const rlimit limit = {50, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  engine::GateStore store;
+  store.set_folder(&files_);
+  const std::string why = store.put(key(), result());
+  setrlimit(RLIMIT_FSIZE, &before);
+  EXPECT_NE(why.find(key().file_name()), std::string::npos) << why;
+  EXPECT_TRUE(store.find(key())) << "in memory";
+  EXPECT_TRUE(std::filesystem::is_empty(folder_.path()));
 }
 
 // ---- refusals and endings
