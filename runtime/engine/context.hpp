@@ -331,6 +331,7 @@ class Context {
   std::vector<Participant> choose() noexcept;
   StepPace& pace() { return patient_ ? prompt_pace_ : pace_; }
   void choose_from(bool decoding, uint32_t most, std::vector<Participant>& chosen) noexcept;
+  bool better_later(const std::vector<Participant>& chosen) const noexcept;
   void add_drafts(std::vector<Participant>& chosen, uint64_t turn) noexcept;
   std::vector<int32_t> draft(const SessionState& session, uint64_t rows) const;
   Step build(std::vector<Participant>& participants);

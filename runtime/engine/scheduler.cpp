@@ -23,6 +23,9 @@ uint64_t pending_repairs(const SessionState& session) {
   return pending;
 }
 
+// A step of fewer rows takes little longer than one of a single row: the weights are read once.
+constexpr uint64_t kFewRows = 64;
+
 bool is_out_of_memory(Status status) {
   return status == Status::out_of_host_memory || status == Status::out_of_device_memory;
 }
@@ -154,8 +157,24 @@ std::vector<Context::Participant> Context::choose() noexcept {
   }
   if (alone_ && chosen.size() > 1) chosen.resize(1);
   alone_ = false;
+  if (better_later(chosen)) chosen.clear();
   add_drafts(chosen, turn);
   return chosen;
+}
+
+// Whether all that could be computed now is a few rows of sessions that wait for files: with what
+// stands behind those they are one step instead of two, and the engine is free to take what is read.
+bool Context::better_later(const std::vector<Participant>& chosen) const noexcept {
+  if (!disk_) return false;
+  uint64_t rows = 0;
+  for (const Participant& p : chosen) rows += p.row_count;
+  return rows < kFewRows && std::ranges::all_of(chosen, [&](const Participant& p) {
+           return std::ranges::any_of(p.session->segments, [&](const Segment& segment) {
+             if (segment.computed_here() || segment.attached) return false;
+             const SessionRef job = encoding_of(segment.canonical->serial);
+             return job && job->task->stage == EncodeStage::loading;
+           });
+         });
 }
 
 // Drafts take only rows that nobody else wants, in even shares; another session is first each time.
