@@ -96,10 +96,7 @@ void begin(tsr::Session& session, const Prompt& prompt, const std::vector<tsr::C
   session.add_text(texts.text(question));
   if (session.info().tokens + kNew != prompt.tokens())
     throw std::runtime_error("a prompt does not have the tokens that it should have");
-  tsr::GenerateOptions options;
-  options.max_tokens = kNew;
-  options.flags = TSR_GENERATE_IGNORE_END;
-  session.generate(options);
+  session.generate(bench::greedy(kNew));
 }
 
 void finish(tsr::Session& session) {
@@ -181,7 +178,7 @@ void print(const Shape& shape, std::map<std::string, BySessions>& by_dial) {
     const Pages& pages = at->second;
     const double ratio = pages.held / pages.copies, floor = pages.floor / pages.copies;
     std::printf("bar: %u sessions at most %.2f: %s%s\n", kBarSessions, shape.mepic,
-                met(ratio <= shape.mepic),
+                bench::met(ratio <= shape.mepic),
                 floor > shape.mepic ? " (below what sharing of exact chunks can reach here)" : "");
   }
   const auto many = by_dial["default"].find(kManySessions);
@@ -189,7 +186,7 @@ void print(const Shape& shape, std::map<std::string, BySessions>& by_dial) {
     const Pages& pages = many->second;
     std::printf("bar: %u sessions at least %.0f times less: %.2f times, %s (floor: %.2f times)\n",
                 kManySessions, kManyBar, pages.copies / pages.held,
-                met(pages.copies / pages.held >= kManyBar), pages.copies / pages.floor);
+                bench::met(pages.copies / pages.held >= kManyBar), pages.copies / pages.floor);
   }
 }
 
