@@ -54,7 +54,7 @@ def parser():
     p.add_argument("--texts", type=folder,
                    help="folder of .txt and .md files (default: pages of Python's documentation)")
     p.add_argument("--raw", type=file, nargs="+", default=[],
-                   help="tables and pictures of what tessera-quality --raw wrote, nothing is run")
+                   help="tables and pictures of what tessera-quality --raw wrote; no model is run")
     p.add_argument("--check", action="store_true", help=argparse.SUPPRESS)  # parse, do nothing
     return p
 
