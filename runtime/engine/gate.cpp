@@ -5,6 +5,7 @@
 #include <span>
 
 #include "runtime/engine/context.hpp"
+#include "runtime/engine/divergence.hpp"
 
 namespace tessera::engine {
 namespace {
@@ -150,30 +151,14 @@ class Asked {
   std::vector<kv::CanonicalRef> chunks_;
 };
 
-double log_sum_exp(std::span<const float> row) {
-  const double largest = *std::ranges::max_element(row);
-  double sum = 0;
-  for (const float value : row) sum += std::exp(value - largest);
-  return largest + std::log(sum);
-}
-
-// KL(p || q) in nats of the softmaxes of two rows of logits.
-double divergence(std::span<const float> p, std::span<const float> q) {
-  const double p_norm = log_sum_exp(p), q_norm = log_sum_exp(q);
-  double sum = 0;
-  for (size_t i = 0; i < p.size(); ++i) {
-    const double log_p = p[i] - p_norm;
-    sum += std::exp(log_p) * (log_p - (q[i] - q_norm));
-  }
-  if (!std::isfinite(sum)) {
+// Of two rows of logits.
+double checked_divergence(std::span<const float> expected, std::span<const float> ours) {
+  const double kl = divergence(expected, ours);
+  if (!std::isfinite(kl)) {
     fail(Status::corrupt_file,
          "the model's logits are not finite numbers; its weights must be damaged");
   }
-  return std::max(sum, 0.0);  // less is rounding
-}
-
-int32_t likeliest(std::span<const float> row) {
-  return static_cast<int32_t>(std::ranges::max_element(row) - row.begin());
+  return kl;
 }
 
 struct Sums {
@@ -195,7 +180,7 @@ void compare(Context& context, const GateOptions& options, const Prompt& prompt,
   const text::Tokenizer& tokenizer = context.model().tokenizer();
   for (uint32_t i = 0; i < options.answer_tokens; ++i) {
     const std::vector<float> expected = leader.logits(), ours = follower.logits();
-    const double kl = divergence(expected, ours);
+    const double kl = checked_divergence(expected, ours);
     const int32_t token = likeliest(expected);
     sums.kl.push_back(kl);
     sums.agreed += likeliest(ours) == token;

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <limits>
 
+#include "runtime/engine/divergence.hpp"
+
 namespace tessera::test {
 
 ModelRef load_model(const std::string& path, MathMode math) {
@@ -131,30 +133,13 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
          std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
-namespace {
-
-double log_sum_exp(const float* row, size_t count) {
-  const double largest = *std::max_element(row, row + count);
-  double sum = 0;
-  for (size_t i = 0; i < count; ++i) sum += std::exp(row[i] - largest);
-  return largest + std::log(sum);
-}
-
-}  // namespace
-
-double mean_divergence(const std::vector<float>& expected, const std::vector<float>& ours,
+double mean_divergence(std::span<const float> expected, std::span<const float> ours,
                        size_t vocabulary) {
   const size_t rows = expected.size() / vocabulary;
   double sum = 0;
   for (size_t r = 0; r < rows; ++r) {
-    const float* p = expected.data() + r * vocabulary;
-    const float* q = ours.data() + r * vocabulary;
-    const double p_norm = log_sum_exp(p, vocabulary);
-    const double q_norm = log_sum_exp(q, vocabulary);
-    for (size_t i = 0; i < vocabulary; ++i) {
-      const double log_p = p[i] - p_norm;
-      sum += std::exp(log_p) * (log_p - (q[i] - q_norm));
-    }
+    sum += engine::divergence(expected.subspan(r * vocabulary, vocabulary),
+                              ours.subspan(r * vocabulary, vocabulary));
   }
   return sum / static_cast<double>(rows);
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -67,8 +68,8 @@ class EngineRig {
 double max_difference(const std::vector<float>& a, const std::vector<float>& b);
 double max_magnitude(const std::vector<float>& a);
 bool same_bits(const std::vector<float>& a, const std::vector<float>& b);
-// Mean over rows of sum p (log p - log q), p and q the softmax of rows of `expected` and `ours`.
-double mean_divergence(const std::vector<float>& expected, const std::vector<float>& ours,
+// Mean over rows of engine::divergence.
+double mean_divergence(std::span<const float> expected, std::span<const float> ours,
                        size_t vocabulary);
 
 }  // namespace tessera::test

@@ -153,12 +153,13 @@ cold, warm = cold["report"], warm["report"]
 assert warm["load_us"] > 0
 assert warm["first_token_us"] < cold["first_token_us"]
 END
-expect 1 'parent must exist' "$rag" ask "$question" --cache "$work/none/kept" --library "$work/l.db" \
-  --model "$model"
+expect 1 'parent must exist' "$rag" ask "$question" --cache "$work/none/kept" \
+  --library "$work/l.db" --model "$model"
 expect 1 'excludes' "$rag" ask "$question" --cache "$work/kept" --no-cache --model "$model"
 
 echo "-- rag, cold and warm"
-expect 0 'cold: .*warm: .*Sources.*cold +warm +restart.*order +2 1 +1 2 +1 2.*first token( +[0-9.]+ ms){3}' \
+columns='cold +warm +restart.*order +2 1 +1 2 +1 2.*first token( +[0-9.]+ ms){3}'
+expect 0 "cold: .*warm: .*Sources.*$columns" \
   "$rag" ask "$question lighthouse or bread" --compare --max-tokens 8 --library "$work/l.db" \
   --model "$model"
 expect 0 '' "$rag" ask "$question lighthouse or bread" --compare --max-tokens 8 --json \

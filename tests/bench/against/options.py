@@ -2,7 +2,12 @@
 import argparse
 import os
 import pathlib
+import sys
 from dataclasses import dataclass
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "common"))
+
+from arguments import file, number
 
 DEFAULT_MODEL = pathlib.Path("models/SmolLM2-135M-Instruct-Q4_1.gguf")
 TYPES = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K")
@@ -15,15 +20,6 @@ class Model:
     path: pathlib.Path
     shape: str = ""  # of random weights; empty: the file is there already
     type: str = ""
-
-
-def number(least, most):
-    def parse(text):
-        if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"'{text}' is not a number from {least} to {most}")
-        return int(text)
-
-    return parse
 
 
 def listed(parse):
@@ -42,13 +38,6 @@ def weight_type(text):
     return text.upper()
 
 
-def gguf_file(text):
-    path = pathlib.Path(text)
-    if not path.is_file():
-        raise argparse.ArgumentTypeError(f"there is no file {text}")
-    return path
-
-
 def parser():
     cores = len(os.sched_getaffinity(0))
     p = argparse.ArgumentParser(
@@ -57,7 +46,7 @@ def parser():
         allow_abbrev=False,
     )
     p.add_argument("--against", required=True, choices=["llama.cpp"])
-    p.add_argument("--model", type=gguf_file, help="GGUF file (default: the default model)")
+    p.add_argument("--model", type=file, help="GGUF file (default: the default model)")
     p.add_argument(
         "--types", type=listed(weight_type), help="random weights of these types: Q4_1,Q8_0,..."
     )

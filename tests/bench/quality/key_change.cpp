@@ -1,9 +1,9 @@
 #include "tests/bench/quality/key_change.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
+#include "backends/cpu/half.hpp"
 #include "backends/dtype.hpp"
 #include "tests/bench/quality/probe.hpp"
 
@@ -11,14 +11,6 @@ namespace tessera::quality {
 namespace {
 
 constexpr uint32_t kLayer = 1;  // of the model, from 0
-
-float half(uint16_t bits) {
-  const uint32_t exponent = bits >> 10 & 31, mantissa = bits & 1023;
-  const float magnitude =
-      exponent ? std::ldexp(static_cast<float>(mantissa | 1024), static_cast<int>(exponent) - 25)
-               : std::ldexp(static_cast<float>(mantissa), -24);
-  return bits >> 15 ? -magnitude : magnitude;
-}
 
 // Keys of one layer of a page: [kv head][head_dim][slot], as floats.
 std::vector<float> keys_of(const KvLayout& layout, const std::vector<uint8_t>& page) {
@@ -33,7 +25,7 @@ std::vector<float> keys_of(const KvLayout& layout, const std::vector<uint8_t>& p
     } else {
       uint16_t bits = 0;
       std::memcpy(&bits, first + i * 2, 2);
-      keys[i] = half(bits);
+      keys[i] = cpu::half_to_float(bits);
     }
   }
   return keys;

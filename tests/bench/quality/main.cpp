@@ -6,7 +6,6 @@
 #include <fstream>
 #include <iostream>
 
-#include "tests/bench/quality/measures.hpp"
 #include "tests/bench/quality/summary.hpp"
 
 namespace tessera::quality {
@@ -27,6 +26,7 @@ struct Options {
   uint32_t count = 20;
   uint64_t seed = 1;
   std::string raw;
+  std::vector<std::string> pool;
   bool json = false;
 };
 
@@ -82,19 +82,17 @@ nlohmann::json settings_json(const Options& options, const model::Model& model) 
           {"head_tokens", options.settings.head_tokens},
           {"select_share", options.settings.select_share},
           {"seed", options.seed},
-          {"threads", options.settings.threads},
-          {"processor", processor()}};
+          {"threads", options.settings.threads}};
 }
 
-// Groups in the order of the questions.
-std::vector<Group> measure(const Options& options, std::ofstream& raw, nlohmann::json& settings) {
+Run measure(const Options& options, std::ofstream& raw) {
   const std::vector<const Method*> methods = methods_of(options.methods);
   const std::vector<std::string> texts = read_texts(options.texts, options.shape.chunks + 1);
   model::LoadOptions load;
   load.device = "cpu";
   load.math = options.math == "reference" ? MathMode::reference : MathMode::fast;
   const auto model = std::make_shared<const model::Model>(options.model, load);
-  settings = settings_json(options, *model);
+  Run run{settings_json(options, *model), {processor()}, {}};
   const auto encode = [&](const std::string& text, bool special) {
     return model->tokenizer().encode(text, special);
   };
@@ -103,7 +101,6 @@ std::vector<Group> measure(const Options& options, std::ofstream& raw, nlohmann:
     if (std::ranges::count(options.questions, name_of(question))) questions.push_back(question);
   }
   std::fprintf(stderr, "%s, %u threads\n", processor().c_str(), options.settings.threads);
-  std::vector<std::vector<Group>> groups(questions.size());
   for (uint32_t i = options.first; i < options.first + options.count; ++i) {
     std::mt19937_64 random(options.seed * 1'000'003 + i);
     std::vector<std::string> others = texts;
@@ -117,11 +114,12 @@ std::vector<Group> measure(const Options& options, std::ofstream& raw, nlohmann:
     for (size_t q = 0; q < questions.size(); ++q) {
       for (size_t m = 0; m < methods.size(); ++m) {
         const std::string question = name_of(questions[q]);
-        add(groups[q], methods[m]->name, question, outcomes[q][m]);
+        outcomes_of(run.groups, methods[m]->name, question, i).push_back(outcomes[q][m]);
         if (!raw.is_open()) continue;
         nlohmann::json line = json_of(outcomes[q][m]);
         line.update({{"method", methods[m]->name}, {"question", question}, {"prompt", i}});
-        line.update(settings);
+        line["processor"] = *run.processors.begin();
+        line.update(run.settings);
         raw << line.dump() << '\n' << std::flush;
       }
     }
@@ -129,9 +127,29 @@ std::vector<Group> measure(const Options& options, std::ofstream& raw, nlohmann:
   }
   std::fputc('\n', stderr);
   if (raw.is_open() && !raw) fail(Status::io_error, options.raw + ": cannot be written");
-  std::vector<Group> all;
-  for (std::vector<Group>& part : groups) std::ranges::move(part, std::back_inserter(all));
-  return all;
+  arrange(run.groups);
+  return run;
+}
+
+void print_json(const std::vector<nlohmann::json>& rows) {
+  for (const nlohmann::json& row : rows) std::cout << row.dump() << '\n';
+}
+
+void tell(const std::vector<Run>& runs, const Options& options) {
+  for (size_t i = 0; i < runs.size(); ++i) {
+    std::vector<nlohmann::json> rows = rows_of(runs[i], options.seed);
+    if (options.json) {
+      for (nlohmann::json& row : rows) row["run"] = i;
+      if (options.pool.empty())  // what was asked for, a line a question
+        std::erase_if(rows, [](const nlohmann::json& row) { return row["question"] == kPooled; });
+      print_json(rows);
+      continue;
+    }
+    print_table(runs[i], rows);
+    print_ratios(rows);
+  }
+  const std::vector<nlohmann::json> added = q8_rows_of(runs, options.seed);
+  options.json ? print_json(added) : print_q8(added);
 }
 
 int run(int argc, char** argv) {
@@ -139,7 +157,7 @@ int run(int argc, char** argv) {
   CLI::App app("How far answers over reused chunks are from those of full prefill",
                "tessera-quality");
   app.option_defaults()->always_capture_default();
-  app.add_option("--texts", options.texts, "Folder of .txt and .md files")->required();
+  const auto texts = app.add_option("--texts", options.texts, "Folder of .txt and .md files");
   app.add_option("--model", options.model, "GGUF file");
   std::vector<std::string> names, questions;
   for (const Method& method : kMethods) names.emplace_back(method.name);
@@ -172,8 +190,17 @@ int run(int argc, char** argv) {
   app.add_option("--own-tokens", options.settings.own_tokens,
                  "Longest answer of each method's own, for length and hits; 0: none");
   app.add_option("--raw", options.raw, "Also write every outcome to this file");
+  app.add_option("--pool", options.pool, "Runs nothing: tells of outcomes that --raw wrote")
+      ->excludes(texts)
+      ->option_text("FILE ...");
   app.add_flag("--json", options.json, "One JSON object a line");
   CLI11_PARSE(app, argc, argv);
+  if (options.texts.empty() && options.pool.empty())
+    fail(Status::invalid_argument, "--texts FOLDER is missing, or --pool FILE...");
+  if (!options.pool.empty()) {
+    tell(read_runs(options.pool), options);
+    return 0;
+  }
   options.settings.kv_type = kv_type_of(options.kv_type);
   options.settings.reference_kv = kv_type_of(options.reference_kv);
   if (options.settings.own_tokens && options.settings.own_tokens < options.settings.answer_tokens) {
@@ -185,18 +212,7 @@ int run(int argc, char** argv) {
     raw.open(options.raw);
     if (!raw) fail(Status::io_error, options.raw + ": cannot be written");
   }
-  nlohmann::json settings;
-  const std::vector<Group> groups = measure(options, raw, settings);
-  if (options.json) {
-    for (const Group& group : groups) {
-      nlohmann::json row = json_of(group, options.seed);
-      row.update(settings);
-      std::cout << row.dump() << '\n';
-    }
-    return 0;
-  }
-  print_table(groups, options.seed);
-  print_ratios(groups, options.seed);
+  tell({measure(options, raw)}, options);
   return 0;
 }
 

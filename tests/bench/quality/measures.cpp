@@ -11,13 +11,6 @@ namespace {
 
 constexpr int kDraws = 2000;
 
-double log_sum_exp(std::span<const float> row) {
-  const double largest = *std::ranges::max_element(row);
-  double sum = 0;
-  for (const float value : row) sum += std::exp(value - largest);
-  return largest + std::log(sum);
-}
-
 // `statistic` of prompts drawn again and again with replacement.
 Interval bootstrap(size_t count, uint64_t seed,
                    const std::function<double(std::span<const size_t>)>& statistic) {
@@ -39,20 +32,6 @@ double mean_of(std::span<const double> values, std::span<const size_t> drawn) {
 }
 
 }  // namespace
-
-double divergence(std::span<const float> p, std::span<const float> q) {
-  const double p_norm = log_sum_exp(p), q_norm = log_sum_exp(q);
-  double sum = 0;
-  for (size_t i = 0; i < p.size(); ++i) {
-    const double log_p = p[i] - p_norm;
-    sum += std::exp(log_p) * (log_p - (q[i] - q_norm));
-  }
-  return sum;
-}
-
-size_t argmax(std::span<const float> row) {
-  return static_cast<size_t>(std::ranges::max_element(row) - row.begin());
-}
 
 double mean(std::span<const double> values) {
   if (values.empty()) return 0;

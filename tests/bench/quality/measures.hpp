@@ -1,4 +1,4 @@
-// How far one distribution over tokens is from another, and means with their intervals.
+// Means over prompts with their intervals.
 #pragma once
 
 #include <cstddef>
@@ -7,11 +7,6 @@
 #include <vector>
 
 namespace tessera::quality {
-
-// KL(p || q) in nats of the softmaxes of two rows of logits of equal length.
-double divergence(std::span<const float> p, std::span<const float> q);
-// Index of the largest; ties to the lower one.
-size_t argmax(std::span<const float> row);
 
 double mean(std::span<const double> values);
 // The value that the share `p` of them does not exceed. Of at least one.

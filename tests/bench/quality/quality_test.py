@@ -109,11 +109,13 @@ class Quality(unittest.TestCase):
     def test_table(self):
         done = self.run_quality("--methods", "mepic,default", "--own-tokens", "0")
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("summary, against mepic", done.stdout)
+        for question in (*QUESTIONS, "fact+summary"):
+            self.assertIn(f"\n{question}, against mepic", done.stdout)
 
     def test_bad(self):
         with tempfile.TemporaryDirectory() as empty:
             for named, message in (
+                ({"texts": ""}, "--texts FOLDER is missing"),
                 ({"texts": "/nowhere"}, "/nowhere: No such file or directory"),
                 ({"texts": empty}, f"{empty}: holds 0 texts (.txt, .md) of more than 2000 "
                                    "characters; 4 are needed"),
@@ -126,6 +128,104 @@ class Quality(unittest.TestCase):
                 done = self.run_quality(**named)
                 self.assertNotEqual(done.returncode, 0, done.stdout)
                 self.assertIn(message, done.stderr)
+
+
+SETTINGS = {"model": "m", "chunks": 4, "chunk_tokens": 512, "kv_type": "f16", "math": "fast",
+            "reference_kv": "f16", "primer_tokens": 512, "head_tokens": 16, "select_share": 0.05,
+            "seed": 1, "processor": "p"}
+
+
+def outcome(method, question, prompt, kl, **other):
+    rest = {"top1": 1, "recomputed": 0, "length_ratio": 1, "hit": None, "bytes_private": 1,
+            "bytes_shared": 2, "ttft_ms": None}
+    return {**SETTINGS, **rest, "method": method, "question": question, "prompt": prompt, "kl": kl,
+            **other}
+
+
+class Pooling(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+
+    def file(self, rows, name="raw"):
+        path = pathlib.Path(self.folder.name) / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+
+    def pool(self, *files, options=()):
+        command = [QUALITY, *options, "--pool", *files]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    def rows(self, *files):
+        done = self.pool(*files, options=["--json"])
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def test_rows(self):
+        rows = []
+        for prompt in range(3):
+            for question, scale in (("summary", 3), ("fact", 1)):
+                rows.append(outcome("default", question, prompt, [0.25 * scale, 0.5 * scale]))
+                rows.append(outcome("mepic", question, prompt, [scale, scale], processor="q"))
+        rows.append(outcome("default", "fact", 3, [7]))  # its summary is on another machine
+        files = self.file(rows[::3], "a"), self.file(rows[1::3], "b"), self.file(rows[2::3], "c")
+        rows = self.rows(*files)
+        self.assertEqual([(row["question"], row["method"]) for row in rows],
+                         [(question, method) for question in ("fact", "summary", "fact+summary")
+                          for method in ("mepic", "default")])
+        self.assertEqual({row["run"] for row in rows}, {0})
+        found = {(row["method"], row["question"]): row for row in rows}
+        pooled = found["default", "fact+summary"]
+        self.assertEqual((pooled["n"], pooled["kl_mean"], pooled["kl_first"]), (3, 0.75, 0.5))
+        self.assertEqual((pooled["kl_ratio"], pooled["first_ratio"]), (0.375, 0.25))
+        self.assertEqual(pooled["processors"], ["p", "q"])
+        self.assertEqual(found["default", "fact"]["n"], 4)
+        self.assertEqual(found["default", "fact"]["kl_ratio"], 0.375)  # of the prompts of both
+        done = self.pool(*files)
+        self.assertIn("\nfact+summary, against mepic", done.stdout)
+
+    def test_intervals(self):
+        rows = []
+        for prompt in range(100):
+            rows.append(outcome("mepic", "fact", prompt, [10.0 ** (prompt % 4)]))
+            rows.append(outcome("none", "fact", prompt, [2 * 10.0 ** (prompt % 4)]))
+            rows.append(outcome("head", "fact", prompt, [prompt % 2]))
+        path = self.file(rows)
+        found = {row["method"]: row for row in self.rows(path)}
+        ratio = [found["none"]["kl_ratio" + end] for end in ("", "_low", "_high")]
+        self.assertEqual(ratio, [2, 2, 2])  # paired
+        head = found["head"]
+        self.assertEqual(head["kl_mean"], 0.5)
+        self.assertTrue(0.35 < head["kl_mean_low"] < 0.45, head)
+        self.assertTrue(0.55 < head["kl_mean_high"] < 0.65, head)
+        self.assertEqual(self.rows(path), list(found.values()))
+
+    def test_q8(self):
+        rows = []
+        for prompt in range(3):
+            for question in ("fact", "summary"):
+                rows.append(outcome("default", question, prompt, [0.5]))
+                rows.append(outcome("default", question, prompt, [0.75], kv_type="q8_0"))
+        path = self.file(rows)
+        rows = self.rows(path)
+        runs = [row["run"] for row in rows if row["kind"] == "quality"]
+        self.assertEqual(runs, [0] * 3 + [1] * 3)
+        (row,) = (row for row in rows if row["kind"] == "q8_0")
+        self.assertEqual((row["n"], row["kl_added"], row["kl_added_low"]), (3, 0.25, 0.25))
+        self.assertIn("Q8_0 KV less F16 KV", self.pool(path).stdout)
+
+    def test_bad(self):
+        one = outcome("mepic", "fact", 0, [1.0])
+        for rows, message in (
+            ([{"method": "mepic"}], "raw:1: not an outcome"),
+            ([one, {**one, "kl": []}], "raw:2: not an outcome"),
+            ([one, {**one, "kl": [2.0]}], "raw:2: another outcome of prompt 0 of mepic, fact"),
+        ):
+            done = self.pool(self.file(rows))
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(message, done.stderr)
+        self.assertIn("/nowhere: cannot be read", self.pool("/nowhere").stderr)
+        self.assertEqual(self.rows(self.file([one, one]))[0]["n"], 1)  # the same twice
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "runtime/engine/divergence.hpp"
 #include "tests/bench/quality/key_change.hpp"
-#include "tests/bench/quality/measures.hpp"
 #include "tests/bench/quality/probe.hpp"
 
 namespace tessera::quality {
@@ -210,8 +210,8 @@ void Runner::compare(const Reference& reference, std::span<const float> logits,
   for (size_t r = 0; r < reference.rows; ++r) {
     const auto expected = std::span(reference.logits).subspan(r * vocabulary, vocabulary);
     const auto ours = logits.subspan(r * vocabulary, vocabulary);
-    outcome.kl.push_back(divergence(expected, ours));
-    agreeing += argmax(expected) == argmax(ours);
+    outcome.kl.push_back(engine::divergence(expected, ours));
+    agreeing += engine::likeliest(expected) == engine::likeliest(ours);
   }
   outcome.agreement = static_cast<double>(agreeing) / static_cast<double>(reference.rows);
 }

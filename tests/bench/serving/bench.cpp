@@ -1,7 +1,7 @@
 #include "tests/bench/serving/bench.hpp"
 
 #include <algorithm>
-#include <cmath>
+#include <fstream>
 #include <iterator>
 #include <stdexcept>
 
@@ -35,8 +35,7 @@ Counts quick_counts() {
 
 Bench::Bench(const tsr::Model& m, std::uint32_t thread_count, Counts c,
              const std::vector<std::string>& texts, const std::string& json)
-    : model(m),
-      threads(thread_count),
+    : bench::Bench(m, thread_count, json),
       counts(std::move(c)),
       vocabulary_(static_cast<std::int32_t>(m.info().vocabulary)) {
   for (const std::string& path : texts) {
@@ -49,9 +48,6 @@ Bench::Bench(const tsr::Model& m, std::uint32_t thread_count, Counts c,
   if (tokens_.size() < needed)
     throw std::runtime_error("the texts have " + std::to_string(tokens_.size()) + " tokens, " +
                              std::to_string(needed) + " are needed for prompts");
-  if (json.empty()) return;
-  json_.open(json);
-  if (!json_) throw std::runtime_error(json + " cannot be written");
 }
 
 tsr::Context Bench::context() const {
@@ -65,47 +61,18 @@ Tokens Bench::prompt(std::uint32_t index) const {
   return {first, first + counts.prompt_tokens};
 }
 
-Tokens Bench::random_tokens(std::uint32_t count) {
+Tokens Bench::random_tokens(std::uint32_t count, std::mt19937_64& from) const {
   std::uniform_int_distribution<std::int32_t> any(0, vocabulary_ - 1);
   Tokens tokens(count);
-  for (std::int32_t& token : tokens) token = any(random);
+  for (std::int32_t& token : tokens) token = any(from);
   return tokens;
 }
 
-void Bench::log(const nlohmann::json& row) {
-  if (!json_.is_open()) return;
-  json_ << row.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << std::endl;
-  if (!json_) throw std::runtime_error("the JSON file could not be written");
-}
-
 tsr::GenerateOptions Bench::answer(std::uint32_t max_tokens) const {
-  tsr::GenerateOptions options = greedy(max_tokens);
+  tsr::GenerateOptions options = bench::greedy(max_tokens);
   options.temperature = counts.temperature;
   options.top_p = counts.top_p;
   return options;
-}
-
-tsr::GenerateOptions greedy(std::uint32_t max_tokens, bool ignore_end) {
-  tsr::GenerateOptions options;
-  options.max_tokens = max_tokens;
-  if (ignore_end) options.flags = TSR_GENERATE_IGNORE_END;
-  return options;
-}
-
-double quantile(std::vector<double> values, double share) {
-  std::ranges::sort(values);
-  const double rank = std::ceil(share * static_cast<double>(values.size()));
-  return values[static_cast<std::size_t>(std::max(rank, 1.0)) - 1];
-}
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  const std::size_t half = values.size() / 2;
-  return values.size() % 2 ? values[half] : (values[half - 1] + values[half]) / 2;
-}
-
-const char* met(bool is) {
-  return is ? "met" : "MISSED";
 }
 
 }  // namespace serving

@@ -31,15 +31,9 @@ class Others {
     for (std::uint32_t i = 0; i < kDecoding; ++i) {  // prompts_ stays where it is from here on
       decoding_.emplace_back([this, i] { work([&] { answer(prompts_[i], kOthersAnswer); }); });
     }
-    decoding_.emplace_back([this, length = bench.counts.long_prompt,
-                            vocabulary = static_cast<std::int32_t>(bench.model.info().vocabulary)] {
-      std::mt19937 random(2);
-      std::uniform_int_distribution<std::int32_t> any(0, vocabulary - 1);
-      work([&] {
-        Tokens tokens(length);
-        for (std::int32_t& token : tokens) token = any(random);
-        answer(tokens, 1);
-      });
+    decoding_.emplace_back([this] {
+      std::mt19937_64 random(2);  // its own: the bench's is for one thread
+      work([&] { answer(bench_.random_tokens(bench_.counts.long_prompt, random), 1); });
     });
   }
   ~Others() { stop(); }
@@ -147,14 +141,14 @@ class Canceller {
   }
 
   double prompt_seconds() {
-    const Clock::time_point start = Clock::now();
+    const bench::Clock::time_point start = bench::Clock::now();
     begin(bench_.counts.long_prompt, 1).read();
-    return seconds_since(start);
+    return bench::seconds_since(start);
   }
 
   // From the call to the event; then the session must be idle.
   static Outcome cancel(tsr::Session& session) {
-    const Clock::time_point start = Clock::now();
+    const bench::Clock::time_point start = bench::Clock::now();
     session.cancel();
     Outcome outcome{};
     for (bool done = false; !done;) {
@@ -162,7 +156,8 @@ class Canceller {
       if (event->kind == TSR_EVENT_FAILED) throw std::runtime_error(std::string(event->text()));
       if (event->kind == TSR_EVENT_NONE) throw std::runtime_error("an answer without a last event");
       done = event->kind == TSR_EVENT_DONE;
-      outcome = {event->finish == TSR_FINISH_CANCELLED, event->tokens, 1e3 * seconds_since(start)};
+      outcome = {event->finish == TSR_FINISH_CANCELLED, event->tokens,
+                 1e3 * bench::seconds_since(start)};
     }
     if (session.info().generating) throw std::runtime_error("a cancelled session is not idle");
     return outcome;
@@ -184,7 +179,8 @@ class Canceller {
 };
 
 bool report(Bench& bench, const char* during, bool alone, const std::vector<double>& ms) {
-  const double middle = median(ms), p99 = quantile(ms, 0.99), most = quantile(ms, 1);
+  const double middle = bench::median(ms), p99 = bench::quantile(ms, 0.99),
+               most = bench::quantile(ms, 1);
   std::printf("%-10s %-16s %6zu %10.1f %10.1f %10.1f\n", during, alone ? "alone" : "beside others",
               ms.size(), middle, p99, most);
   std::fflush(stdout);
@@ -216,7 +212,7 @@ void measure_cancel(Bench& bench) {
   within &= report(bench, "prompt", false, canceller.prompt());
   within &= report(bench, "answer", false, canceller.decode());
   others.finish();
-  std::printf("bar: at most %.0f ms, each: %s\n", kBarMs, met(within));
+  std::printf("bar: at most %.0f ms, each: %s\n", kBarMs, bench::met(within));
 }
 
 }  // namespace serving

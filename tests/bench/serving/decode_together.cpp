@@ -1,10 +1,7 @@
 #include "tests/bench/serving/decode_together.hpp"
 
-#include <map>
-#include <stdexcept>
-#include <string>
-
-#include "tests/bench/serving/bench.hpp"
+#include "tests/bench/common/answers.hpp"
+#include "tests/bench/common/figures.hpp"
 
 namespace serving {
 namespace {
@@ -13,11 +10,11 @@ namespace {
 class Window {
  public:
   Window(const tsr::Context& context, std::size_t sessions)
-      : context_(context), silent_(sessions) {}
+      : context_(context), spoke_(sessions, false), silent_(sessions) {}
 
-  void see(const tsr::Event& event, bool& spoke) {
-    if (!spoke && event.tokens > 0) {
-      spoke = true;
+  void see(std::size_t session, const tsr::Event& event) {
+    if (!spoke_[session] && event.tokens > 0) {
+      spoke_[session] = true;
       if (--silent_ == 0) open();
     }
     if (event.kind == TSR_EVENT_DONE && !closed_) close();
@@ -31,18 +28,19 @@ class Window {
  private:
   void open() {
     tokens_at_open_ = context_.metrics().generated_tokens;
-    opened_ = Clock::now();
+    opened_ = bench::Clock::now();
   }
   void close() {
     closed_ = true;
     if (silent_ > 0) return;
-    seconds_ = seconds_since(opened_);
+    seconds_ = bench::seconds_since(opened_);
     tokens_ = context_.metrics().generated_tokens - tokens_at_open_;
   }
 
   const tsr::Context& context_;
+  std::vector<bool> spoke_;
   std::size_t silent_;
-  Clock::time_point opened_;
+  bench::Clock::time_point opened_;
   std::uint64_t tokens_at_open_ = 0;
   bool closed_ = false;
   double seconds_ = 0;
@@ -53,26 +51,11 @@ class Window {
 
 double decode_together(const tsr::Context& context, std::vector<tsr::Session>& sessions,
                        const tsr::GenerateOptions& options) {
-  std::map<tsr_session, std::size_t> index;
-  for (std::size_t i = 0; i < sessions.size(); ++i) index[sessions[i].get()] = i;
   for (tsr::Session& session : sessions) session.generate(options);
   Window window(context, sessions.size());
-  std::vector<char> spoke(sessions.size(), false);
-  std::size_t left = sessions.size();
-  while (left > 0) {
-    const std::size_t i = index.at(context.wait());
-    while (const auto event = sessions[i].next(0)) {
-      if (event->kind == TSR_EVENT_NONE) break;
-      if (event->kind == TSR_EVENT_FAILED) throw std::runtime_error(std::string(event->text()));
-      bool has = spoke[i];
-      window.see(*event, has);
-      spoke[i] = has;
-      if (event->kind != TSR_EVENT_DONE) continue;
-      if (event->finish != TSR_FINISH_LENGTH || event->tokens != options.max_tokens)
-        throw std::runtime_error("an answer ended before its length");
-      --left;
-    }
-  }
+  bench::read_together(
+      context, sessions, options.max_tokens,
+      [&](std::size_t session, const tsr::Event& event) { window.see(session, event); });
   return window.tokens_per_second();
 }
 

@@ -79,7 +79,7 @@ Answer ask(const Bench& bench, const tsr::Context& context, const std::string& r
   if (chat) session.open_role(TSR_ROLE_ASSISTANT);
   const auto prompt = static_cast<std::ptrdiff_t>(session.info().tokens);
   const auto length = static_cast<std::uint32_t>(bench.model.tokenize(document).size());
-  tsr::GenerateOptions options = greedy(length + kBeyond, false);
+  tsr::GenerateOptions options = bench::greedy(length + kBeyond, false);
   options.lookup_tokens = lookup_tokens;
   const tsr::Metrics before = context.metrics();
   session.generate(options);
@@ -173,8 +173,8 @@ Sum measure_one(const Bench& bench, const tsr::Context& context, const std::stri
   quoted = quoted_share(first, bench.model.tokenize(document));
   sum.answers = 1;
   sum.tokens = first.empty() ? 0 : first.size() - 1;
-  sum.off = median(off);
-  sum.on = median(on);
+  sum.off = bench::median(off);
+  sum.on = bench::median(on);
   return sum;
 }
 
@@ -208,7 +208,7 @@ void measure_lookup(Bench& bench) {
       "at least %.0f %% of\ntheir tokens stand in runs of %zu or more of the document\n"
       "bar: at least %.1f times for those that quote: %s\n",
       quoting.answers, all.answers, 100 * kQuotes, kLeastRun, kBar,
-      quoting.answers ? met(quoting.ratio() >= kBar) : "no answer quotes");
+      quoting.answers ? bench::met(quoting.ratio() >= kBar) : "no answer quotes");
 }
 
 }  // namespace serving

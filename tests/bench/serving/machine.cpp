@@ -4,17 +4,17 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <sstream>
+#include <fstream>
 
 namespace serving {
-namespace {
-
 double own_seconds() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
          static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
+
+namespace {
 
 // The line "cpu user nice system idle iowait irq softirq steal ...", in clock ticks.
 std::optional<double> others_seconds() {
@@ -29,11 +29,11 @@ std::optional<double> others_seconds() {
 
 }  // namespace
 
-Neighbours::Neighbours() : start_(Clock::now()), busy_(others_seconds()) {}
+Neighbours::Neighbours() : start_(bench::Clock::now()), busy_(others_seconds()) {}
 
 std::optional<double> Neighbours::processors() const {
   const std::optional<double> now = others_seconds();
-  const double elapsed = seconds_since(start_);
+  const double elapsed = bench::seconds_since(start_);
   if (!busy_ || !now || elapsed <= 0) return std::nullopt;
   return std::max(0.0, (*now - *busy_) / elapsed);
 }

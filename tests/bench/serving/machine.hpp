@@ -1,11 +1,14 @@
-// How much of the machine other programs used.
+// Processor time: of this program, and of all others.
 #pragma once
 
 #include <optional>
 
-#include "tests/bench/serving/bench.hpp"
+#include "tests/bench/common/figures.hpp"
 
 namespace serving {
+
+// Processor seconds of this program so far.
+double own_seconds();
 
 class Neighbours {
  public:
@@ -14,7 +17,7 @@ class Neighbours {
   std::optional<double> processors() const;
 
  private:
-  Clock::time_point start_;
+  bench::Clock::time_point start_;
   std::optional<double> busy_;  // seconds of all processors together, less our own
 };
 

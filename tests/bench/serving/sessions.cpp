@@ -49,7 +49,7 @@ void measure_sessions(Bench& bench) {
               bench.counts.prompt_tokens, bench.counts.new_tokens, bench.counts.rounds);
   std::printf("%9s %12s %12s %8s  %s\n", "sessions", "tokens/s", "each", "ratio", "least-most");
   for (const std::uint32_t count : counts) {
-    const double speed = median(speeds[count]), ratio = median(ratios[count]);
+    const double speed = bench::median(speeds[count]), ratio = bench::median(ratios[count]);
     const auto [least, most] = std::ranges::minmax(ratios[count]);
     std::printf("%9u %12.1f %12.1f %8.2f  %.2f-%.2f\n", count, speed, speed / count, ratio, least,
                 most);
@@ -63,7 +63,7 @@ void measure_sessions(Bench& bench) {
   }
   if (const auto at = ratios.find(kBarSessions); at != ratios.end())
     std::printf("bar: %u sessions at least %.0f times one: %s\n", kBarSessions, kBar,
-                met(median(at->second) >= kBar));
+                bench::met(bench::median(at->second) >= kBar));
 }
 
 }  // namespace serving

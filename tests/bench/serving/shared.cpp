@@ -128,7 +128,7 @@ void measure_shared(Bench& bench) {
       static_cast<unsigned long long>(tokens), bench.counts.shared_new_tokens, bench.counts.rounds);
   std::printf("%9s %12s %12s %8s  %s\n", "chunks", "tokens/s", "KV, MB", "ratio", "least-most");
   for (std::size_t m = 0; m < groups.size(); ++m) {
-    const double speed = median(speeds[m]), ratio = median(ratios[m]);
+    const double speed = bench::median(speeds[m]), ratio = bench::median(ratios[m]);
     const auto [least, most] = std::ranges::minmax(ratios[m]);
     const std::uint64_t bytes = groups[m].kv_bytes();
     std::printf("%9s %12.1f %12.1f %8.2f  %.2f-%.2f\n", kMethods[m].name, speed,
@@ -148,7 +148,7 @@ void measure_shared(Bench& bench) {
   }
   for (std::size_t m = 1; m < groups.size(); ++m)
     std::printf("bar: %s at least %.1f times private copies: %s\n", kMethods[m].name, kBar,
-                met(median(ratios[m]) >= kBar));
+                bench::met(bench::median(ratios[m]) >= kBar));
 }
 
 }  // namespace serving

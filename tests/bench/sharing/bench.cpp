@@ -1,8 +1,5 @@
 #include "tests/bench/sharing/bench.hpp"
 
-#include <algorithm>
-#include <stdexcept>
-
 namespace sharing {
 namespace {
 
@@ -26,19 +23,6 @@ Counts quick_counts() {
   return counts;
 }
 
-Bench::Bench(const tsr::Model& m, std::uint32_t thread_count, Counts c, const std::string& json)
-    : model(m), threads(thread_count), counts(std::move(c)) {
-  if (json.empty()) return;
-  json_.open(json);
-  if (!json_) throw std::runtime_error(json + " cannot be written");
-}
-
-void Bench::log(const nlohmann::json& row) {
-  if (!json_.is_open()) return;
-  json_ << row.dump() << std::endl;
-  if (!json_) throw std::runtime_error("the JSON file could not be written");
-}
-
 Texts::Texts(const tsr::Model& model, std::uint64_t seed) : random_(seed) {
   for (const char* word : kWords) {
     if (model.tokenize(word).size() == 1) words_.emplace_back(word);
@@ -51,16 +35,6 @@ std::string Texts::text(std::uint32_t tokens) {
   std::string text;
   for (std::uint32_t i = 0; i < tokens; ++i) text += words_[random_() % words_.size()];
   return text;
-}
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  const std::size_t half = values.size() / 2;
-  return values.size() % 2 ? values[half] : (values[half - 1] + values[half]) / 2;
-}
-
-const char* met(bool is) {
-  return is ? "met" : "MISSED";
 }
 
 }  // namespace sharing

@@ -1,13 +1,16 @@
-// What the measurements of sharing_bench share: the model, their counts, texts, and where rows go.
+// What the measurements of sharing_bench share beside bench::Bench: their counts, and texts.
 #pragma once
 
 #include <cstdint>
-#include <fstream>
-#include <nlohmann/json.hpp>
 #include <random>
 #include <string>
 #include <tessera/tessera.hpp>
+#include <utility>
 #include <vector>
+
+#include "tests/bench/common/answers.hpp"
+#include "tests/bench/common/bench.hpp"
+#include "tests/bench/common/figures.hpp"
 
 namespace sharing {
 
@@ -23,20 +26,12 @@ struct Counts {
 // For a test that everything works: figures mean nothing.
 Counts quick_counts();
 
-class Bench {
+class Bench : public bench::Bench {
  public:
-  // `json` is a file, or empty. Throws std::runtime_error.
-  Bench(const tsr::Model& model, std::uint32_t threads, Counts counts, const std::string& json);
+  Bench(const tsr::Model& m, std::uint32_t thread_count, Counts c, const std::string& json)
+      : bench::Bench(m, thread_count, json), counts(std::move(c)) {}
 
-  const tsr::Model& model;
-  const std::uint32_t threads;
   const Counts counts;
-
-  // Writes a row to the JSON file, if there is one.
-  void log(const nlohmann::json& row);
-
- private:
-  std::ofstream json_;
 };
 
 // Texts of an exact number of tokens: words, or digits, that the model has a token each for.
@@ -54,9 +49,5 @@ class Texts {
 // where the library did something that it must not, whatever the figures.
 void measure_first_token(Bench& bench);
 void measure_memory(Bench& bench);
-
-// Middle value, or the mean of the two middle ones; `values` is not empty.
-double median(std::vector<double> values);
-const char* met(bool is);
 
 }  // namespace sharing

@@ -100,10 +100,7 @@ class Prompts {
   // Milliseconds.
   double ask(tsr::Session& session, std::uint32_t new_tokens = 1) {
     session.add_text(texts_.text(bench_.counts.question_tokens));
-    tsr::GenerateOptions options;
-    options.max_tokens = new_tokens;
-    options.flags = TSR_GENERATE_IGNORE_END;
-    session.generate(options);
+    session.generate(bench::greedy(new_tokens));
     session.read();
     return static_cast<double>(session.report().first_token_us) / 1000;
   }
@@ -176,12 +173,12 @@ void one_round(Prompts& prompts, ByWay& measured) {
 }
 
 void show(Bench& bench, const std::string& name, const Measured& m, double bar) {
-  const double time = median(m.times), ratio = median(m.ratios);
+  const double time = bench::median(m.times), ratio = bench::median(m.ratios);
   const auto [least, most] = std::ranges::minmax(m.ratios);
   std::printf("%-23s %9.1f %8.2f  %6.2f-%-8.2f %9llu %9llu", name.c_str(), time, ratio, least, most,
               static_cast<unsigned long long>(m.report.tokens_repaired),
               static_cast<unsigned long long>(m.report.tokens_computed));
-  if (bar > 0) std::printf("  at least %4.1f: %s", bar, met(ratio >= bar));
+  if (bar > 0) std::printf("  at least %4.1f: %s", bar, bench::met(ratio >= bar));
   std::printf("\n");
   bench.log({{"kind", "first_token"},
              {"way", name},
@@ -220,18 +217,20 @@ void measure_first_token(Bench& bench) {
   show(bench, kSecondTurn, turn, 0);
   const std::uint64_t expected = bench.counts.question_tokens + 1;  // and the answer's last token
   const bool none = turn.report.tokens_repaired == 0 && turn.report.tokens_computed == expected;
-  std::printf("bar: the second turn computes no token of a chunk: %s\n", met(none));
+  std::printf("bar: the second turn computes no token of a chunk: %s\n", bench::met(none));
   for (const Restart& way : kRestarts) {
     std::vector<double> ratios;
     for (std::size_t i = 0; i < bench.counts.rounds; ++i)
       ratios.push_back(measured[way.name].times[i] / measured[way.warm].times[i]);
-    std::printf("%s: %.2f times the time with chunks in memory", way.name, median(ratios));
+    std::printf("%s: %.2f times the time with chunks in memory", way.name, bench::median(ratios));
     const bool has_bar = way.repair == TSR_REPAIR_DEFAULT;
-    if (has_bar) std::printf(", at most %.1f: %s", kRestartBar, met(median(ratios) <= kRestartBar));
+    if (has_bar)
+      std::printf(", at most %.1f: %s", kRestartBar,
+                  bench::met(bench::median(ratios) <= kRestartBar));
     std::printf("\n");
     bench.log({{"kind", "restart"},
                {"way", way.name},
-               {"ratio", median(ratios)},
+               {"ratio", bench::median(ratios)},
                {"rounds", ratios},
                {"bar", has_bar ? nlohmann::json(kRestartBar) : nlohmann::json()}});
   }

@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import options as option
-import outcomes
 import plot
 import quality
 
@@ -25,30 +24,28 @@ def log(name, rows):
 
 
 def measure_quality(options):
+    program = TOOLS / "quality/tessera-quality"
     paths = list(options.raw)
     if not paths:
         raw = option.FOLDER / "raw"
         raw.mkdir(exist_ok=True)
-        program = TOOLS / "quality/tessera-quality"
         for name in options.sets:
             paths += quality.run(program, name, options, raw, say)
-    runs = outcomes.read(paths)
-    every = []
-    for run in runs:
-        rows = list(quality.rows(run))
-        every += rows
-        print("\n" + "\n".join(quality.table(run, rows)))
-        if run.settings["kv_type"] == "f16" and run.settings["math"] == "fast":
-            for line in quality.bars(rows):
-                print(line)
-            s = run.settings
-            picture = option.FOLDER / f"quality-{s['chunks']}x{s['chunk_tokens']}.png"
-            plot.quality(picture, f"{s['model']}, {run.name}", rows)
-            print(f"picture: {picture}")
-    added = list(quality.q8_lines(runs))
-    if added:
-        print("\n" + "\n".join(quality.q8_table(added)))
-    log("quality", every + added)
+    rows = quality.summary(program, paths)
+    log("quality", rows)
+    for run in quality.runs(rows):
+        s = run[0]
+        if s["kv_type"] != "f16" or s["math"] != "fast":
+            continue
+        shape = f"{s['chunks']}x{s['chunk_tokens']}"
+        print(f"\n{shape}")
+        for line in quality.bars(run):
+            print(line)
+        picture = option.FOLDER / f"quality-{shape}.png"
+        plot.quality(picture, f"{s['model']}, {shape}", run)
+        print(f"picture: {picture}")
+    for line in quality.q8_bars(rows):
+        print(line)
 
 
 def sharing_bench(part, options, model):
@@ -66,7 +63,7 @@ def measure_memory(options):
     rows = [row for row in sharing_bench("memory", options, TINY) if row["kind"] == "memory"]
     picture = option.FOLDER / "memory.png"
     plot.memory(picture, "200 chunks of 256 tokens, Zipf 1.0, pages of 16, 64 new tokens", rows)
-    print(f"picture: {picture}")
+    print(f"picture: {picture}", flush=True)
 
 
 def main():
@@ -81,7 +78,7 @@ def main():
             measure_memory(options)
         if "quality" in options.only:
             measure_quality(options)
-    except (outcomes.Bad, OSError) as error:
+    except (quality.Bad, OSError) as error:
         say(f"bench: {error}")
         return 1
     except subprocess.CalledProcessError as error:

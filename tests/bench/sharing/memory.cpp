@@ -1,10 +1,11 @@
-// KV of many sessions at once over one library of chunks: pages that cannot be given up while they
-// run, against a copy of all that it sees for each session (EPIC, CacheBlend).
+// KV of many sessions at once over one library of chunks: the most pages that cannot be given up
+// while they run, against a copy of all that it sees for each session (EPIC, CacheBlend).
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <map>
 #include <set>
+#include <span>
 #include <stdexcept>
 
 #include "tests/bench/sharing/bench.hpp"
@@ -75,9 +76,9 @@ std::vector<Prompt> draw(const Shape& shape, std::uint32_t sessions, std::uint64
   return prompts;
 }
 
-// Pages of the first sessions of a workload, all at the end of their answers.
+// Pages of the first sessions of a workload; all but `held` with their answers complete.
 struct Pages {
-  double held = 0;      // that cannot be given up
+  double held = 0;      // that cannot be given up, at the peak
   double copies = 0;    // a copy of its own for each session
   double floor = 0;     // exact chunks once, own text and answers: no repair at all
   double distinct = 0;  // chunks
@@ -96,16 +97,12 @@ void begin(tsr::Session& session, const Prompt& prompt, const std::vector<tsr::C
   session.add_text(texts.text(question));
   if (session.info().tokens + kNew != prompt.tokens())
     throw std::runtime_error("a prompt does not have the tokens that it should have");
-  tsr::GenerateOptions options;
-  options.max_tokens = kNew;
-  options.flags = TSR_GENERATE_IGNORE_END;
-  session.generate(options);
+  session.generate(bench::greedy(kNew));
 }
 
-void finish(tsr::Session& session) {
-  std::uint64_t tokens = 0;
-  for (const tsr::Event& event : session.events()) tokens = event.tokens;
-  if (tokens != kNew) throw std::runtime_error("an answer ended before its length");
+std::uint64_t held(const tsr::Context& context) {
+  const tsr::Metrics metrics = context.metrics();
+  return metrics.pages_used - metrics.pages_cached;
 }
 
 BySessions run(const Bench& bench, const Shape& shape, const Dial& dial, std::uint64_t seed) {
@@ -123,12 +120,16 @@ BySessions run(const Bench& bench, const Shape& shape, const Dial& dial, std::ui
   const std::vector<Prompt> prompts = draw(shape, bench.counts.sessions.back(), seed);
   tsr::SessionOptions session_options;
   session_options.repair = dial.repair;
+  session_options.event_capacity = 1;  // answers wait for the reader, who counts pages
   std::vector<tsr::Session> sessions;  // alive until all are done
   std::set<std::uint32_t> distinct;
   BySessions result;
   Pages pages;
+  std::uint64_t peak = 0;
   for (const std::uint32_t count : bench.counts.sessions) {
     const std::size_t first = sessions.size();
+    for (std::size_t i = first; i < count; ++i)  // else the primer is held by encodings meanwhile
+      for (const std::uint32_t chunk : prompts[i].chunks) library[chunk].wait();
     while (sessions.size() < count) {
       const Prompt& prompt = prompts[sessions.size()];
       sessions.emplace_back(context, session_options);
@@ -137,10 +138,11 @@ BySessions run(const Bench& bench, const Shape& shape, const Dial& dial, std::ui
       pages.copies += static_cast<double>(pages_for(prompt.tokens()));
       pages.floor += static_cast<double>(pages_for(prompt.own + kNew));
     }
-    for (std::size_t i = first; i < count; ++i) finish(sessions[i]);
-    const tsr::Metrics metrics = context.metrics();
+    bench::read_together(
+        context, std::span(sessions).subspan(first), kNew,
+        [&](std::size_t, const tsr::Event&) { peak = std::max(peak, held(context)); });
     Pages at = pages;
-    at.held = static_cast<double>(metrics.pages_used - metrics.pages_cached);
+    at.held = static_cast<double>(peak);
     at.distinct = static_cast<double>(distinct.size());
     at.floor += at.distinct * (kChunk / kPage);
     result[count] = at;
@@ -181,7 +183,7 @@ void print(const Shape& shape, std::map<std::string, BySessions>& by_dial) {
     const Pages& pages = at->second;
     const double ratio = pages.held / pages.copies, floor = pages.floor / pages.copies;
     std::printf("bar: %u sessions at most %.2f: %s%s\n", kBarSessions, shape.mepic,
-                met(ratio <= shape.mepic),
+                bench::met(ratio <= shape.mepic),
                 floor > shape.mepic ? " (below what sharing of exact chunks can reach here)" : "");
   }
   const auto many = by_dial["default"].find(kManySessions);
@@ -189,7 +191,7 @@ void print(const Shape& shape, std::map<std::string, BySessions>& by_dial) {
     const Pages& pages = many->second;
     std::printf("bar: %u sessions at least %.0f times less: %.2f times, %s (floor: %.2f times)\n",
                 kManySessions, kManyBar, pages.copies / pages.held,
-                met(pages.copies / pages.held >= kManyBar), pages.copies / pages.floor);
+                bench::met(pages.copies / pages.held >= kManyBar), pages.copies / pages.floor);
   }
 }
 

@@ -1,5 +1,5 @@
 """Pictures: KL against the recomputed share, memory against sessions."""
-from outcomes import POOLED
+from quality import POOLED
 
 OURS = ("none", "head", "select", "default")
 MOVED = {"epic": "mepic"}  # the same answers, in copies
@@ -28,7 +28,7 @@ def quality(path, title, rows):
         for row in rows:
             if row["question"] != question or row["kl_mean"] < 1e-5 or row["method"] in MOVED:
                 continue
-            low, high = row["kl_mean_interval"]
+            low, high = row["kl_mean_low"], row["kl_mean_high"]
             mean, share = row["kl_mean"], 100 * row["recomputed"]
             ours = row["method"] in OURS
             panel.errorbar([share], [mean], yerr=[[mean - low], [high - mean]], capsize=3,

@@ -11,21 +11,9 @@ import tempfile
 import unittest
 
 import options
-import outcomes
 import quality
-import stats
 
 BENCH, RANDOM_MODEL = sys.argv[1:3]
-SETTINGS = {"model": "m", "chunks": 4, "chunk_tokens": 512, "kv_type": "f16", "math": "fast",
-            "reference_kv": "f16", "primer_tokens": 512, "head_tokens": 16, "select_share": 0.05,
-            "seed": 1, "processor": "p"}
-
-
-def outcome(method, question, prompt, kl, **other):
-    rest = {"top1": 1, "recomputed": 0, "length_ratio": 1, "hit": None, "bytes_private": 1,
-            "bytes_shared": 2, "ttft_ms": None}
-    return {**SETTINGS, **rest, "method": method, "question": question, "prompt": prompt, "kl": kl,
-            **other}
 
 
 class Measurements(unittest.TestCase):
@@ -88,72 +76,21 @@ class Measurements(unittest.TestCase):
             self.assertIn(message, done.stderr)
 
 
-class Statistics(unittest.TestCase):
-    def test_ratio_is_paired(self):
-        under = [1, 10, 100, 1000]
-        r = stats.ratio([2 * value for value in under], under)
-        self.assertEqual((r.value, r.low, r.high), (2, 2, 2))
-
-    def test_mean(self):
-        m = stats.mean([0, 1] * 50)
-        self.assertEqual(m.value, 0.5)
-        self.assertTrue(0.35 < m.low < 0.45 and 0.55 < m.high < 0.65, m)
-        self.assertEqual(m, stats.mean([0, 1] * 50))
-
-    def test_percentile(self):
-        self.assertEqual(stats.percentile([3, 1, 2], 0.5), 2)
-        self.assertEqual(stats.percentile(range(101), 0.9), 90)
-
-
-class Pooling(unittest.TestCase):
-    def setUp(self):
-        self.folder = tempfile.TemporaryDirectory()
-        self.addCleanup(self.folder.cleanup)
-
-    def file(self, rows, name="raw"):
-        path = pathlib.Path(self.folder.name) / name
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return path
-
-    def test_rows(self):
-        rows = []
-        for prompt in range(3):
-            for question, scale in (("fact", 1), ("summary", 3)):
-                rows.append(outcome("mepic", question, prompt, [scale, scale]))
-                rows.append(outcome("default", question, prompt, [0.25 * scale, 0.5 * scale]))
-        rows.append(outcome("default", "fact", 3, [7]))  # its summary is on another machine
-        (run,) = outcomes.read([self.file(rows[::2], "a"), self.file(rows[1::2], "b")])
-        found = {(row["method"], row["question"]): row for row in quality.rows(run)}
-        self.assertEqual(len(found), 6)
-        pooled = found["default", outcomes.POOLED]
-        self.assertEqual((pooled["n"], pooled["kl_mean"], pooled["kl_first"]), (3, 0.75, 0.5))
-        self.assertEqual((pooled["kl_ratio"], pooled["first_ratio"]), (0.375, 0.25))
-        self.assertEqual(found["default", "fact"]["n"], 4)
-        self.assertEqual(found["mepic", outcomes.POOLED]["kl_ratio_interval"], [1, 1])
-        lines = list(quality.bars(found.values()))
+class Bars(unittest.TestCase):
+    def test_ratios(self):
+        rows = [{"question": question, "method": method, "kl_ratio": 0.375, "first_ratio": 0.25}
+                for question in ("fact", quality.POOLED) for method in ("default", "epic")]
+        lines = list(quality.bars(rows))
         self.assertEqual([line.rsplit(" ", 1)[1] for line in lines], ["met", "MISSED"])
-        self.assertEqual(len(list(quality.table(run, found.values()))), 9)
 
     def test_q8(self):
-        rows = []
-        for prompt in range(3):
-            for question in ("fact", "summary"):
-                rows.append(outcome("default", question, prompt, [0.5]))
-                rows.append(outcome("default", question, prompt, [0.75], kv_type="q8_0"))
-        (row,) = quality.q8_lines(outcomes.read([self.file(rows)]))
-        self.assertEqual((row["n"], row["kl_added"]), (3, 0.25))
-        self.assertIn("MISSED", list(quality.q8_table([row]))[1])
+        row = {"kind": "q8_0", "method": "default", "math": "fast", "kl_added": 0.25}
+        (line,) = quality.q8_bars([row, {**row, "method": "head"}, {"kind": "quality"}])
+        self.assertIn("0.2500, MISSED", line)
 
-    def test_bad(self):
-        one = outcome("mepic", "fact", 0, [1.0])
-        for rows, message in (
-            ([{"method": "mepic"}], "raw:1: not an outcome"),
-            ([one, {**one, "kl": []}], "raw:2: not an outcome"),
-            ([one, {**one, "kl": [2.0]}], "raw:2: another outcome of prompt 0"),
-        ):
-            with self.assertRaisesRegex(outcomes.Bad, message):
-                outcomes.read([self.file(rows)])
-        self.assertEqual(len(outcomes.read([self.file([one, one])])), 1)  # the same twice
+    def test_runs(self):
+        rows = [{"kind": "quality", "run": run} for run in (0, 0, 1)]
+        self.assertEqual([len(run) for run in quality.runs([*rows, {"kind": "q8_0"}])], [2, 1])
 
 
 class Options(unittest.TestCase):
