@@ -310,7 +310,8 @@ typedef struct tsr_context_options {
    * whatever their models. It is made where it is missing; its parent must exist. It should belong
    * to this user alone: its files are guarded against damage, not against forgery. One that cannot
    * be written is only read. What is missing or damaged is computed; what waits to be written when
-   * the context is destroyed is dropped. Results of the gate are kept there too. NULL: none. */
+   * the context is destroyed is dropped (tsr_context_flush). Results of the gate are kept there
+   * too. NULL: none. */
   const char *cache_folder;
   uint64_t cache_folder_length;
   uint64_t cache_budget;       /* bytes of all chunk files in the folder; 0: 4 GiB */
@@ -330,6 +331,11 @@ TSR_API void tsr_context_destroy(tsr_context context);
 /* Waits until any session of the context has an event to read and tells which (the handle that
  * created it; do not destroy it twice). TIMEOUT. */
 TSR_API tsr_status tsr_context_wait(tsr_context context, int64_t timeout_ms, tsr_session *session);
+
+/* Waits until nothing that was encoded waits to be written to the cache folder; what could not be
+ * written is in tsr_metrics.store_failures. At once where there is no folder, or one that is only
+ * read. TIMEOUT. CANCELLED: the context was destroyed meanwhile. */
+TSR_API tsr_status tsr_context_flush(tsr_context context, int64_t timeout_ms);
 
 typedef struct tsr_metrics {
   uint32_t struct_size;

@@ -218,6 +218,14 @@ class Context : public detail::Handle<tsr_context, tsr_context_destroy> {
     return session;
   }
 
+  // False: something still waited to be written to the cache folder after `timeout_ms`.
+  bool flush(int64_t timeout_ms = TSR_WAIT_FOREVER) const {
+    const tsr_status status = tsr_context_flush(handle_, timeout_ms);
+    if (status == TSR_TIMEOUT) return false;
+    check(status);
+    return true;
+  }
+
   Metrics metrics() const {
     Metrics metrics;
     check(tsr_context_get_metrics(handle_, &metrics));

@@ -120,6 +120,14 @@ tsr_status tsr_context_wait(tsr_context context, int64_t timeout_ms, tsr_session
   });
 }
 
+tsr_status tsr_context_flush(tsr_context context, int64_t timeout_ms) {
+  return guarded([&] {
+    if (!find<ContextObject>(context)->engine->flush(timeout_argument(timeout_ms))) {
+      fail(Status::timeout, "texts still wait to be written to the cache folder");
+    }
+  });
+}
+
 tsr_status tsr_context_get_metrics(tsr_context context, tsr_metrics* metrics) {
   return guarded([&] {
     const auto object = find<ContextObject>(context);

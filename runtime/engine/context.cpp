@@ -115,6 +115,7 @@ void Context::end_waits() noexcept {
   std::lock_guard guard(lock_);
   waits_ended_ = true;
   events_.notify_all();
+  stored_.notify_all();
   for (const SessionRef& session : sessions_) {
     if (!session->options.measures) continue;
     session->closed = true;  // whoever measures takes it out of the list

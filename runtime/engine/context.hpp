@@ -178,6 +178,8 @@ class Context {
   // ---- disk.cpp; without a disk tier there are no files
   // The files of chunks that this context could use. Reads the folder; throws io_error.
   std::vector<DiskEntry> list_disk();
+  // False: something still waits to be written.
+  bool flush(int64_t timeout_ms);
   // The tokens that a chunk's file holds. Throws not_found where there is none of use.
   std::vector<int32_t> disk_tokens(const kv::Identity& chunk);
   // Removes a chunk's file; its KV in memory stays. False: there was none. Throws io_error.
@@ -276,6 +278,7 @@ class Context {
 
   // ---- page_access.cpp
   class PageAccess;
+  class Unlocked;
 
   // ---- rewind.cpp
   void cut(Segment& segment, uint64_t length) const noexcept;
@@ -367,6 +370,7 @@ class Context {
   std::condition_variable work_;    // the engine waits
   std::condition_variable events_;  // wait_any waits
   std::condition_variable chunks_;  // wait_chunk waits
+  std::condition_variable stored_;  // flush waits
   bool stopping_ = false;
   Status failure_ = Status::ok;  // of the device, for good
   std::string failure_message_ = "the device was lost";

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "runtime/engine/attempt.hpp"
-#include "runtime/engine/context.hpp"
+#include "runtime/engine/page_access.hpp"
 
 namespace tessera::engine {
 
@@ -14,6 +14,7 @@ void Context::open_disk(const ContextOptions& options) {
   callbacks.changed = [this] {
     std::lock_guard guard(lock_);
     wake();
+    stored_.notify_all();
   };
   callbacks.in_use = [this] {
     std::lock_guard guard(lock_);
@@ -80,19 +81,7 @@ void Context::take_load(std::unique_lock<std::mutex>& guard, DiskTier::Reading& 
           span.reserve(blocks);
           while (span.blocks.size() < blocks) span.append(take_block(*job), 0);
           forget_ended();
-          struct Unlocked {
-            Context& context;
-            std::unique_lock<std::mutex>& guard;
-            Unlocked(Context& c, std::unique_lock<std::mutex>& g) : context(c), guard(g) {
-              context.pages_taken_ = true;
-              guard.unlock();
-            }
-            ~Unlocked() {
-              guard.lock();
-              context.pages_taken_ = false;
-              context.pages_free_.notify_all();
-            }
-          } unlocked(*this, guard);
+          const Unlocked unlocked(*this, guard, &Context::pages_taken_);
           const uint8_t* pages = reading.file.bytes().data() + reading.wanted.pages_offset();
           for (const kv::BlockRef& block : span.blocks) {
             pool_->write(*block, pages);
@@ -166,6 +155,7 @@ bool Context::store_one() noexcept {
   if (text->state == kv::CanonicalState::ready) {
     attempt([&] { store(*text); }, [](Status, std::string_view) {});  // stays unsaved
   }
+  stored_.notify_all();  // it may have been the last one, and dropped
   return true;
 }
 
@@ -178,6 +168,23 @@ void Context::store(const kv::Canonical& text) {
     pages += pool_->block_bytes();
   }
   disk_->store(std::move(head), std::move(file));
+}
+
+bool Context::flush(int64_t timeout_ms) {
+  if (!disk_) return true;
+  std::unique_lock guard(lock_);
+  const auto over = [&] {
+    return waits_ended_ || failure_ != Status::ok || (unsaved_.empty() && !disk_->stores());
+  };
+  if (timeout_ms < 0) {
+    stored_.wait(guard, over);
+  } else if (!stored_.wait_for(guard, std::chrono::milliseconds(timeout_ms), over)) {
+    return false;
+  }
+  if (waits_ended_)
+    fail(Status::cancelled, "the context was destroyed while its folder was written");
+  if (failure_ != Status::ok) fail(failure_, failure_message_);
+  return true;
 }
 
 std::vector<DiskEntry> Context::list_disk() {
@@ -217,6 +224,7 @@ bool Context::remove_from_disk(const kv::Identity& chunk) {
   const bool removed = disk_->remove(kv::CanonicalKind::chunk, chunk) || waited;
   std::lock_guard guard(lock_);
   wake();  // there may be room for what waits to be written
+  stored_.notify_all();
   return removed;
 }
 

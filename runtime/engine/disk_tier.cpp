@@ -127,6 +127,11 @@ bool DiskTier::takes_stores() {
   return writes() && bytes_to_write_ < kMostQueued;
 }
 
+bool DiskTier::stores() {
+  std::lock_guard guard(lock_);
+  return writing_ || !to_write_.empty();
+}
+
 void DiskTier::store(kv::ChunkHead head, kv::FileBuffer file) {
   std::list<Writing> one(1);
   one.front().head = std::move(head);

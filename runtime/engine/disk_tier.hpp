@@ -50,6 +50,8 @@ class DiskTier {
 
   // Whether files can be written and few wait for it.
   bool takes_stores();
+  // Whether files wait to be written, or one is being written.
+  bool stores();
   bool writes() const { return folder_.read_only().empty(); }
   kv::FileBuffer buffer();
   // Writes a file whose pages are in place. If it throws, nothing changed.

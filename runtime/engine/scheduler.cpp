@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "runtime/engine/attempt.hpp"
-#include "runtime/engine/context.hpp"
+#include "runtime/engine/page_access.hpp"
 
 namespace tessera::engine {
 namespace {
@@ -163,7 +163,8 @@ std::vector<Context::Participant> Context::choose() noexcept {
 }
 
 // Whether all that could be computed now is a few rows of sessions that wait for files: with what
-// stands behind those they are one step instead of two, and the engine is free to take what is read.
+// stands behind those they are one step instead of two, and the engine is free to take what is
+// read.
 bool Context::better_later(const std::vector<Participant>& chosen) const noexcept {
   if (!disk_) return false;
   uint64_t rows = 0;
@@ -346,19 +347,7 @@ void Context::request_samples(Step& step, const Participant& p) {
 void Context::compute(std::unique_lock<std::mutex>& guard, const Step& step,
                       std::vector<Participant>& participants, StepResult& result) {
   forget_ended();
-  struct Unlocked {
-    Context& context;
-    std::unique_lock<std::mutex>& guard;
-    Unlocked(Context& c, std::unique_lock<std::mutex>& g) : context(c), guard(g) {
-      context.computing_ = true;
-      guard.unlock();
-    }
-    ~Unlocked() {
-      guard.lock();
-      context.computing_ = false;
-      if (context.page_users_ > 0) context.pages_free_.notify_all();
-    }
-  } unlocked(*this, guard);
+  const Unlocked unlocked(*this, guard, &Context::computing_);
   const Clock::time_point begun = Clock::now();
   program_->plan(step);
   program_->submit();
@@ -459,6 +448,7 @@ void Context::step_failed(std::unique_lock<std::mutex>& guard,
   }
   if (status == Status::device_lost) {
     failure_ = status;
+    stored_.notify_all();
     attempt([&] { failure_message_ = message; }, [](Status, std::string_view) {});
     for (const SessionRef& session : active_) fail_session(*session, status, message);
   } else {

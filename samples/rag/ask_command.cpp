@@ -133,7 +133,7 @@ class Answering {
     answer(*asker_, found, options_);
   }
   void end() const {
-    if (asker_) asker_->wait_for_cache();
+    if (asker_) asker_->flush();
   }
 
  private:

@@ -1,8 +1,5 @@
 #include "samples/rag/asker.hpp"
 
-#include <chrono>
-#include <thread>
-
 namespace rag {
 namespace {
 
@@ -64,24 +61,9 @@ common::Answer Asker::ask(const std::string& question, const std::vector<Hit>& p
   return answer;
 }
 
-// Passages are written while the answer is made; with the context, what still waits is dropped.
-void Asker::wait_for_cache() const {
-  constexpr int kPollMs = 5, kPatienceMs = 1000;
-  if (options_.cache.empty()) return;
-  std::uint64_t ready = 0;
-  for (const auto& [text, chunk] : chunks_) ready += chunk.info().state == TSR_CHUNK_READY;
-  std::uint64_t before = 0;
-  for (int waited = 0; waited < kPatienceMs; waited += kPollMs) {
-    const tsr::Metrics metrics = context_.metrics();
-    std::uint64_t texts = ready + 1;                          // and the anchor
-    if (ready > 0 && metrics.chunks_loaded < texts) ++texts;  // and the primer
-    const std::uint64_t done =
-        metrics.chunks_loaded + metrics.chunks_stored + metrics.store_failures;
-    if (done >= texts) return;
-    if (done > before) waited = 0;
-    before = done;
-    std::this_thread::sleep_for(std::chrono::milliseconds(kPollMs));
-  }
+void Asker::flush() const {
+  constexpr std::int64_t kPatienceMs = 10'000;  // for a slow disk
+  context_.flush(kPatienceMs);
 }
 
 }  // namespace rag

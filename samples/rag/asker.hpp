@@ -35,8 +35,9 @@ class Asker {
                      common::Interrupt& interrupt,
                      const std::function<void(std::string_view)>& on_text);
 
-  // Waits until what was computed is in the cache folder, as long as that goes on.
-  void wait_for_cache() const;
+  // Passages are written to the cache folder while the answer is made; what still waits is dropped
+  // with the asker. This waits for it.
+  void flush() const;
 
   // Of the last answer.
   const tsr::Report& report() const { return report_; }

@@ -110,7 +110,7 @@ std::vector<Round> compare(const tsr::Model& model, const common::ModelOptions& 
       !cache) {
     return rounds;
   }
-  asker->wait_for_cache();
+  asker->flush();
   asker = nullptr;
   asker = std::make_unique<Asker>(model, model_options, own);
   keep("restart", "memory is empty, as in a new program: the passages are read from disk",

@@ -106,6 +106,7 @@ class Handles : public AbiTest {
            if (status != TSR_TIMEOUT) return status;
            return tsr_session_cancel(session);  // nothing is under way: fine
          }},
+        {"tsr_context_flush", "context", [=](void* h) { return tsr_context_flush(C(h), 0); }},
         {"tsr_context_get_metrics", "context",
          [=, &o](void* h) { return tsr_context_get_metrics(C(h), &o.metrics); }},
         {"tsr_context_gate", "context",

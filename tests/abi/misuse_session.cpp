@@ -234,6 +234,7 @@ TEST_F(SessionMisuse, Timeouts) {
     EXPECT_FAILS(tsr_session_next(session, timeout, &event), TSR_INVALID_ARGUMENT, "timeout_ms");
     tsr_session ready = nullptr;
     EXPECT_FAILS(tsr_context_wait(context, timeout, &ready), TSR_INVALID_ARGUMENT, "timeout_ms");
+    EXPECT_FAILS(tsr_context_flush(context, timeout), TSR_INVALID_ARGUMENT, "timeout_ms");
     Chunk small;
     ASSERT_OK(tsr_chunk_create_text(context, "a", 1, nullptr, small.out()));
     EXPECT_FAILS(tsr_chunk_wait(small, timeout), TSR_INVALID_ARGUMENT, "timeout_ms");
