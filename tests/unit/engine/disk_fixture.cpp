@@ -1,9 +1,7 @@
 #include "tests/unit/engine/disk_fixture.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <fstream>
-#include <thread>
 
 namespace tessera::test {
 
@@ -55,15 +53,6 @@ std::vector<float> ask(tsr::Session& session, const tsr::Context& context, uint6
 std::vector<float> ask(const tsr::Context& context, uint64_t seed) {
   tsr::Session session(context, repair(TSR_REPAIR_NONE));
   return ask(session, context, seed);
-}
-
-void wait_stored(const tsr::Context& context, uint64_t count) {
-  for (int i = 0; i < 20'000; ++i) {
-    const tsr::Metrics m = context.metrics();
-    if (m.chunks_stored + m.store_failures >= count) return;
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-  ADD_FAILURE() << "not stored: " << context.metrics().chunks_stored;
 }
 
 void DiskFixture::SetUp() {

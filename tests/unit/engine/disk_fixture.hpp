@@ -21,9 +21,6 @@ inline constexpr uint64_t kChunks = 3;
 std::vector<float> ask(tsr::Session& session, const tsr::Context& context, uint64_t seed = 0);
 std::vector<float> ask(const tsr::Context& context, uint64_t seed = 0);
 
-// Waits until so many texts were stored, or could not be.
-void wait_stored(const tsr::Context& context, uint64_t count);
-
 class DiskFixture : public EngineTest {
  protected:
   void SetUp() override;

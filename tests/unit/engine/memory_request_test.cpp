@@ -1,9 +1,4 @@
 // Host memory runs out at every allocation of a request, on the engine's thread or the caller's.
-#include <chrono>
-#include <filesystem>
-#include <thread>
-
-#include "tests/fuzz/temp_folder.hpp"
 #include "tests/unit/engine/memory_fixture.hpp"
 
 namespace tessera::test {
@@ -124,29 +119,6 @@ tsr::Session forked(const tsr::Context& context) {
 
 TEST_P(HostMemory, RunsOutForAFork) {
   run(forked, 1, 1);
-}
-
-// Texts are read from files, or encoded and written.
-TEST_P(HostMemory, RunsOutWithADiskTier) {
-  const TempFolder temp;
-  folder_ = temp.file("cache");
-  {
-    const tsr::Context context = this->context(options());
-    tsr::Session session = chunks_and_text(context);
-    EXPECT_EQ(request(session.get()).finish, TSR_FINISH_LENGTH);
-    for (int i = 0; i < 20'000 && context.metrics().chunks_stored < 3; ++i) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-  }
-  {
-    const tsr::Context context = this->context(options());
-    tsr::Session session = chunks_and_text(context);
-    EXPECT_GT(context.metrics().chunks_loaded, 0u);
-  }
-  run(chunks_and_text, 1, 4);
-  std::filesystem::remove_all(folder_);
-  run(chunks_and_text, 1, 7);
-  folder_.clear();
 }
 
 }  // namespace
