@@ -8,8 +8,13 @@
 namespace tessera::test {
 namespace {
 
-class HostMemoryCalls : public MemoryFixture {};
+class HostMemoryCalls : public MemoryFixture {
+ protected:
+  void run_gate(int64_t stride);
+};
 INSTANTIATE_TEST_SUITE_P(Devices, HostMemoryCalls, testing::Values("cpu"));
+class FullHostMemoryCalls : public HostMemoryCalls {};
+INSTANTIATE_TEST_SUITE_P(Devices, FullHostMemoryCalls, testing::Values("cpu"));
 
 // Weights, pages, activations and scratch.
 TEST_P(HostMemoryCalls, TheSystemHasNoneForAModelOrAContext) {
@@ -104,7 +109,7 @@ TEST_P(HostMemoryCalls, RunsOutForAChunk) {
   EXPECT_GT(n, 100);
 }
 
-TEST_P(HostMemoryCalls, RunsOutForAGate) {
+void HostMemoryCalls::run_gate(int64_t stride) {
   const tsr_text texts[] = {{"0123456789", 10}, {"9876543210", 10}};
   tsr_session_options setting{};
   setting.struct_size = sizeof setting;
@@ -126,7 +131,7 @@ TEST_P(HostMemoryCalls, RunsOutForAGate) {
   ASSERT_EQ(measure(this->context(options()), wanted), TSR_OK);
   int failed = 0;
   int64_t n = 0;
-  for (; !HasFailure(); n += 5) {
+  for (; !HasFailure(); n += stride) {
     SCOPED_TRACE("allocation " + std::to_string(n));
     const tsr::Context context = this->context(options());
     g_length = 1;
@@ -147,6 +152,14 @@ TEST_P(HostMemoryCalls, RunsOutForAGate) {
     if (!fired) break;
   }
   EXPECT_GT(failed, 30) << "of " << n << " allocations";
+}
+
+TEST_P(HostMemoryCalls, RunsOutForAGate) {
+  run_gate(5);
+}
+
+TEST_P(FullHostMemoryCalls, RunsOutForAGate) {
+  run_gate(1);
 }
 
 // A session that is forked, taken back, saved and restored: done, or not and all as before.

@@ -42,7 +42,7 @@ class HostMemoryDisk : public MemoryFixture {
   }
   static constexpr uint64_t kTexts = 2;
 
-  void read(int64_t stride) {
+  void run_reading(int64_t stride) {
     {
       const tsr::Context context = this->context(options());
       tsr::Session session = text_needed(context);
@@ -53,19 +53,31 @@ class HostMemoryDisk : public MemoryFixture {
     EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), kTexts)
         << "files are not damaged";
   }
-  void write(int64_t stride) { run(file_missing, 1, stride); }
+  void run_writing(int64_t stride) { run(file_missing, 1, stride); }
 
  private:
   const TempFolder temp_;
 };
 INSTANTIATE_TEST_SUITE_P(Devices, HostMemoryDisk, testing::Values("cpu"));
+class FullHostMemoryDisk : public HostMemoryDisk {};
+INSTANTIATE_TEST_SUITE_P(Devices, FullHostMemoryDisk, testing::Values("cpu"));
 
 TEST_P(HostMemoryDisk, RunsOutWhileTextsAreRead) {
-  read(4);
+  run_reading(4);
 }
 
 TEST_P(HostMemoryDisk, RunsOutWhileTextsAreWritten) {
-  write(7);
+  run_writing(7);
+}
+
+TEST_P(FullHostMemoryDisk, RunsOutWhileTextsAreRead) {
+  run_reading(1);
+  EXPECT_GT(load_failures_, 0u);
+}
+
+TEST_P(FullHostMemoryDisk, RunsOutWhileTextsAreWritten) {
+  run_writing(1);
+  EXPECT_GT(store_failures_, 0u);
 }
 
 }  // namespace

@@ -139,6 +139,8 @@ void MemoryFixture::run(Setup setup, int64_t length, int64_t stride, Ask ask) {
     EXPECT_EQ(session.tokens(), wanted);
     session.reset();
     expect_only_caches(context);
+    load_failures_ += context.metrics().load_failures;
+    store_failures_ += context.metrics().store_failures;
     if (!fired) break;
   }
   EXPECT_GT(failed, 30) << "of " << n << " allocations";

@@ -59,6 +59,9 @@ class MemoryFixture : public EngineTest {
 
   // Fails `length` allocations from the n-th on, for every `stride`-th n.
   void run(Setup setup, int64_t length, int64_t stride, Ask ask = Ask::plain);
+
+  uint64_t load_failures_ = 0;  // of the disk tier, in all that ran
+  uint64_t store_failures_ = 0;
 };
 
 }  // namespace tessera::test

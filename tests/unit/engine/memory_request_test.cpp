@@ -6,6 +6,9 @@ namespace {
 
 class HostMemory : public MemoryFixture {};
 INSTANTIATE_TEST_SUITE_P(Devices, HostMemory, testing::Values("cpu"));
+// Where HostMemory leaves out allocations.
+class FullHostMemory : public MemoryFixture {};
+INSTANTIATE_TEST_SUITE_P(Devices, FullHostMemory, testing::Values("cpu"));
 
 tsr::Session text_only(const tsr::Context& context) {
   tsr::Session session(context);
@@ -92,10 +95,22 @@ TEST_P(HostMemory, RunsOutWhileChunksAreRepaired) {
   run(heads_and_selected, 1, 3, Ask::everything);
 }
 
+TEST_P(FullHostMemory, RunsOutWhileChunksAreRepaired) {
+  for (const Setup setup : {heads, selected, heads_and_selected, second_turn, reselected}) {
+    run(setup, INT64_MAX, 1);
+  }
+  run(heads_and_selected, 1, 1, Ask::everything);
+}
+
 TEST_P(HostMemory, RunsOutWithDraftsAndPenalties) {
   run(repetition, 1, 1, Ask::everything);
   run(chunks_and_text, 1, 3, Ask::everything);
   run(repetition, INT64_MAX, 3, Ask::everything);
+}
+
+TEST_P(FullHostMemory, RunsOutWithDraftsAndPenalties) {
+  run(chunks_and_text, 1, 1, Ask::everything);
+  run(repetition, INT64_MAX, 1, Ask::everything);
 }
 
 TEST_P(HostMemory, RunsOutForADrawnAnswer) {
@@ -104,9 +119,20 @@ TEST_P(HostMemory, RunsOutForADrawnAnswer) {
   run(text_only, INT64_MAX, 3, Ask::drawn);
 }
 
+TEST_P(FullHostMemory, RunsOutForADrawnAnswer) {
+  run(chunks_and_text, 1, 1, Ask::drawn);
+  run(text_only, INT64_MAX, 1, Ask::drawn);
+}
+
 TEST_P(HostMemory, RunsOutAndStaysOut) {
   for (const Setup setup : {text_only, chunks_and_text, chunk_last, prefix_and_turns}) {
     run(setup, INT64_MAX, 3);
+  }
+}
+
+TEST_P(FullHostMemory, RunsOutAndStaysOut) {
+  for (const Setup setup : {text_only, chunks_and_text, chunk_last, prefix_and_turns}) {
+    run(setup, INT64_MAX, 1);
   }
 }
 

@@ -9,6 +9,8 @@ namespace {
 
 class HostMemorySteps : public MemoryFixture {};
 INSTANTIATE_TEST_SUITE_P(Devices, HostMemorySteps, testing::Values("cpu"));
+class FullHostMemorySteps : public MemoryFixture {};
+INSTANTIATE_TEST_SUITE_P(Devices, FullHostMemorySteps, testing::Values("cpu"));
 
 // Sessions that share their steps, each asked in its own way.
 class Together {
@@ -85,6 +87,10 @@ int run_together(const tsr::Model& model, const tsr::ContextOptions& options,
 
 TEST_P(HostMemorySteps, RunsOutInStepsOfSeveral) {
   EXPECT_GT(run_together(model(), options(), {20, 7, 30}, g_before, 2), 30);
+}
+
+TEST_P(FullHostMemorySteps, RunsOutInStepsOfSeveral) {
+  EXPECT_GT(run_together(model(), options(), {20, 7, 30}, g_before, 1), 60);
 }
 
 // Attention over long contexts shares work among threads, in scratch that is mapped when a step
