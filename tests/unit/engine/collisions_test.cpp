@@ -189,6 +189,7 @@ TEST_P(Collisions, ListsOpensAndDrops) {
   {
     const tsr::Context context = warmable();
     EXPECT_EQ(context.chunks().size(), 2u);
+    EXPECT_EQ(status_of([&] { opened(context); }), TSR_NOT_FOUND) << "two on disk";
     const tsr::Chunk chunk(context, b);
     EXPECT_TRUE(chunk.wait());
     chunk.drop(TSR_DROP_DISK);
