@@ -201,15 +201,22 @@ std::vector<DiskEntry> Context::list_disk() {
 }
 
 std::vector<int32_t> Context::disk_tokens(const kv::Identity& chunk) {
+  std::vector<int32_t> found;
   if (disk_) {
     for (const kv::FolderEntry& entry : disk_->folder().list()) {
       if (entry.kind != kv::CanonicalKind::chunk || entry.identity != chunk) continue;
       std::optional<kv::ChunkHead> head = disk_->folder().head_of(entry);
       const kv::Identity& ours = fingerprints_[static_cast<size_t>(entry.kind)];
-      if (head && head->fingerprint == ours) return std::move(head->tokens);
+      if (!head || head->fingerprint != ours) continue;
+      if (!found.empty()) {
+        fail(Status::not_found,
+             "two chunks on disk have this id; create the one meant by its text");
+      }
+      found = std::move(head->tokens);
     }
   }
-  fail(Status::not_found, "no chunk of this identity is on disk");
+  if (found.empty()) fail(Status::not_found, "no chunk of this identity is on disk");
+  return found;
 }
 
 bool Context::remove_from_disk(const kv::Identity& chunk) {

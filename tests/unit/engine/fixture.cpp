@@ -157,6 +157,15 @@ void wait_until_idle(const tsr::Context& context) {
   ADD_FAILURE() << "the engine does not come to rest";
 }
 
+void wait_stored(const tsr::Context& context, uint64_t count) {
+  for (int i = 0; i < kPatienceMs; ++i) {
+    const tsr::Metrics m = context.metrics();
+    if (m.chunks_stored + m.store_failures >= count) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  ADD_FAILURE() << "not stored: " << context.metrics().chunks_stored;
+}
+
 void expect_idle(const tsr::Context& context) {
   wait_until_idle(context);
   engine::ContextProbe probe(context.get());

@@ -88,6 +88,9 @@ void expect_only_caches(const tsr::Context& context);
 // Waits until the engine has nothing to do any more (encodings included).
 void wait_until_idle(const tsr::Context& context);
 
+// Waits until so many texts of a disk tier were stored, or could not be.
+void wait_stored(const tsr::Context& context, uint64_t count);
+
 // On each device. The model is loaded once a device and kept for all tests.
 class EngineTest : public testing::TestWithParam<std::string> {
  public:

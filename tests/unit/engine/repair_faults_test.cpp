@@ -137,8 +137,13 @@ TEST_P(RepairCancel, DestroyedInAnyStage) {
   }
 }
 
-class RepairFaults : public RepairFixture {};
+class RepairFaults : public RepairFixture {
+ protected:
+  void lose_device(const Dial& dial, int64_t stride);
+};
 INSTANTIATE_TEST_SUITE_P(Devices, RepairFaults, testing::Values("remote"));
+class FullRepairFaults : public RepairFaults {};
+INSTANTIATE_TEST_SUITE_P(Devices, FullRepairFaults, testing::Values("remote"));
 
 TEST_P(RepairFaults, TheNthStepFails) {
   for (const Dial& dial : kDials) {
@@ -184,11 +189,11 @@ TEST_P(RepairFaults, TheNthStepFails) {
   }
 }
 
-TEST_P(RepairFaults, TheDeviceIsLostAtTheNthCall) {
+// At every `stride`-th call.
+void RepairFaults::lose_device(const Dial& dial, int64_t stride) {
   release_models();
-  const Dial dial = kDials[3];
-  for (int64_t n = 0; !HasFailure(); n += 5) {
-    SCOPED_TRACE("call " + std::to_string(n));
+  for (int64_t n = 0; !HasFailure(); n += stride) {
+    SCOPED_TRACE("dial " + std::to_string(dial.mode) + ", call " + std::to_string(n));
     bool fired = false;
     {
       const tsr::Model model = load_model("remote");
@@ -216,6 +221,14 @@ TEST_P(RepairFaults, TheDeviceIsLostAtTheNthCall) {
       break;
     }
   }
+}
+
+TEST_P(RepairFaults, TheDeviceIsLostAtTheNthCall) {
+  lose_device(kDials[3], 5);
+}
+
+TEST_P(FullRepairFaults, TheDeviceIsLostAtTheNthCall) {
+  for (const Dial& dial : kDials) lose_device(dial, 1);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "tests/unit/kv/pool.hpp"
+#include "tests/unit/kv/weak_hashes.hpp"
 
 namespace tessera::kv::test {
 namespace {

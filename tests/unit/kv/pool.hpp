@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "backends/registry.hpp"
-#include "runtime/kv/hash_mask.hpp"
 #include "runtime/kv/page_pool.hpp"
 
 namespace tessera::kv::test {
@@ -42,11 +41,5 @@ inline std::vector<BlockRef> blocks_of(Pool& pool, uint64_t count) {
   for (uint64_t i = 0; i < count; ++i) blocks.push_back(pool->try_allocate());
   return blocks;
 }
-
-// All hashes of keys collide while it lives.
-struct WeakHashes {
-  WeakHashes() { g_hash_mask = 0; }
-  ~WeakHashes() { g_hash_mask = ~uint64_t{0}; }
-};
 
 }  // namespace tessera::kv::test

@@ -7,6 +7,7 @@
 
 #include "tests/fuzz/random.hpp"
 #include "tests/unit/kv/pool.hpp"
+#include "tests/unit/kv/weak_hashes.hpp"
 
 namespace tessera::kv::test {
 namespace {
