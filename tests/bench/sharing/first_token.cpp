@@ -83,6 +83,7 @@ class Prompts {
     for (const tsr::Chunk& chunk : chunks_) chunk.wait();
   }
   tsr::Metrics metrics() const { return context_.metrics(); }
+  bool flush() const { return context_.flush(1000 * kStoreSeconds); }
 
   // A session of the chunks whose beginning no other has, or had. A text of its own in front makes
   // it so.
@@ -133,10 +134,8 @@ void store(const Bench& bench, const std::string& folder) {
   const Prompts prompts(bench, folder);
   prompts.wait();
   const std::uint64_t texts = bench.counts.chunks + kBaseTexts;
-  for (int i = 0; prompts.metrics().chunks_stored < texts; ++i) {
-    if (i == 100 * kStoreSeconds) throw std::runtime_error("chunks were not stored in " + folder);
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
+  if (!prompts.flush() || prompts.metrics().chunks_stored < texts)
+    throw std::runtime_error("chunks were not stored in " + folder);
 }
 
 void restart(const Bench& bench, const std::string& folder, ByWay& measured) {

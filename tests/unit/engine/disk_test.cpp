@@ -41,6 +41,38 @@ TEST_P(Disk, ARestartIsWarm) {
   expect_only_caches(context);
 }
 
+// One step, not one for the text in front while the files are read and one for the question.
+TEST_P(Disk, AFewTokensInFrontWaitForTheFiles) {
+  warm();
+  for (int i = 0; i < 10; ++i) {
+    const tsr::Context context = warmable();
+    tsr::ChunkOptions lazy;
+    lazy.flags = TSR_CHUNK_LAZY;
+    tsr::Session session(context, repair(TSR_REPAIR_NONE));
+    session.add_text("in front");
+    for (uint64_t c = 0; c < kChunks; ++c) {
+      session.add_chunk(tsr::Chunk(context, digits(9 + 13 * c, c), lazy));
+    }
+    session.add_text("?");
+    session.evaluate();
+    EXPECT_EQ(context.metrics().chunks_loaded, kChunks);
+    EXPECT_EQ(context.metrics().steps, 1u);
+  }
+}
+
+TEST_P(Disk, FlushWaitsForEveryFile) {
+  EXPECT_TRUE(context(with("")).flush(0)) << "without a folder there is nothing to wait for";
+  for (uint64_t seed = 0; seed < 10; ++seed) {
+    const std::string folder = temp_.file("flush" + std::to_string(seed));
+    const tsr::Context context = warmable(folder);
+    EXPECT_TRUE(context.flush(0)) << "nothing was encoded";
+    ask(context, seed);
+    EXPECT_TRUE(context.flush());
+    EXPECT_EQ(files(folder).size(), kChunks + 2);
+    EXPECT_TRUE(context.flush(0));
+  }
+}
+
 TEST_P(Disk, AnswersAsWithoutOne) {
   wanted();
   const tsr::Context cold = warmable();

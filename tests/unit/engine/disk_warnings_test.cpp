@@ -2,6 +2,7 @@
 #include <sys/mount.h>
 
 #include <mutex>
+#include <thread>
 
 #include "tests/unit/engine/disk_fixture.hpp"
 
@@ -52,6 +53,26 @@ TEST_P(DiskWarnings, OneWarningForADamagedFile) {
   }
   ASSERT_EQ(warnings().size(), 1u);
   EXPECT_NE(warnings()[0].find(file.string()), std::string::npos) << warnings()[0];
+}
+
+// Whoever waits for files is let go when the handle is destroyed, also where a session keeps the
+// context.
+TEST_P(DiskWarnings, AFlushEndsWithItsHandle) {
+  tsr::Context context = logged(path_);
+  tsr::Session session(context, repair(TSR_REPAIR_NONE));
+  fs::remove_all(path_);
+  tsr_status status = TSR_OK;
+  {
+    const std::lock_guard held(log_.lock);  // who cannot write waits to tell so
+    EXPECT_FALSE(ask(session, context).empty());
+    EXPECT_FALSE(context.flush(10));
+    const tsr_context handle = context.get();
+    std::thread waiting([&] { status = tsr_context_flush(handle, TSR_WAIT_FOREVER); });
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    context.reset();
+    waiting.join();
+  }
+  EXPECT_TRUE(status == TSR_CANCELLED || status == TSR_INVALID_ARGUMENT) << status;
 }
 
 // A small file system of its own, where the system allows mounts.

@@ -158,12 +158,9 @@ void wait_until_idle(const tsr::Context& context) {
 }
 
 void wait_stored(const tsr::Context& context, uint64_t count) {
-  for (int i = 0; i < kPatienceMs; ++i) {
-    const tsr::Metrics m = context.metrics();
-    if (m.chunks_stored + m.store_failures >= count) return;
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-  ADD_FAILURE() << "not stored: " << context.metrics().chunks_stored;
+  EXPECT_TRUE(context.flush(kPatienceMs));
+  const tsr::Metrics m = context.metrics();
+  EXPECT_GE(m.chunks_stored + m.store_failures, count);
 }
 
 void expect_idle(const tsr::Context& context) {
