@@ -15,19 +15,16 @@ class StepPace {
   static constexpr double kStoppableTarget = 0.1;
   static constexpr uint32_t kFewest = 8;  // rows: fewer would only read the weights more often
   static constexpr uint32_t kFirst = 32;
-  static constexpr uint32_t kWhole = 16;  // kernels compute so many rows at a time
+  static constexpr uint32_t kFirstStoppable = 64;  // a question, as a rule
+  static constexpr uint32_t kWhole = 16;           // kernels compute so many rows at a time
 
   // A fixed number of rows a step.
   explicit StepPace(uint32_t rows) : rows_(rows), most_(rows) {}
-  // As many as end in `target` seconds, at most `most`.
-  static StepPace adaptive(uint32_t most, double target = kTarget) {
-    StepPace pace(most);
-    pace.target_ = target;
-    pace.fewest_ = std::min(kFewest, most);
-    pace.rows_ = std::min(kFirst, most);
-    return pace;
+  // As many as end in time, at most `most`.
+  static StepPace adaptive(uint32_t most) { return adaptive(most, kTarget, kFirst); }
+  static StepPace stoppable(uint32_t most) {
+    return adaptive(most, kStoppableTarget, kFirstStoppable);
   }
-
   uint32_t most() const { return most_; }
   uint32_t rows() const { return fewest_ == 0 || rows_ < kWhole ? rows_ : rows_ / kWhole * kWhole; }
 
@@ -41,6 +38,14 @@ class StepPace {
   }
 
  private:
+  static StepPace adaptive(uint32_t most, double target, uint32_t first) {
+    StepPace pace(most);
+    pace.target_ = target;
+    pace.fewest_ = std::min(kFewest, most);
+    pace.rows_ = std::min(first, most);
+    return pace;
+  }
+
   uint32_t rows_;
   uint32_t most_;
   double target_ = kTarget;

@@ -40,6 +40,8 @@ TEST(StepPace, HasBounds) {
   EXPECT_EQ(pace.rows(), StepPace::kFirst);
   pace.note(pace.rows(), Seconds(0));
   EXPECT_EQ(pace.rows(), 2 * StepPace::kFirst);
+  EXPECT_EQ(StepPace::stoppable(256).rows(), StepPace::kFirstStoppable);
+  EXPECT_EQ(StepPace::stoppable(4).rows(), 4u);
 }
 
 TEST(StepPace, SmallStepsSayNothing) {
