@@ -74,8 +74,8 @@ SavedBase Context::saved_base() const {
   for (uint32_t g = 0; g < layout.groups.size(); ++g) {
     base.page_bytes.push_back(model_->backend().page_bytes(layout, g));
   }
-  if (anchor_) base.anchor = anchor_->identity;
-  base.chunks = chunk_base_;
+  base.anchor = fingerprints_[static_cast<size_t>(kv::CanonicalKind::primer)];
+  base.chunks = fingerprints_[static_cast<size_t>(kv::CanonicalKind::chunk)];
   return base;
 }
 

@@ -19,8 +19,8 @@ struct SavedBase {
   uint32_t page_slots = 0;           // tokens a page
   std::string layout;                // Backend::page_layout_name
   std::vector<uint64_t> page_bytes;  // by layer group
-  kv::Identity anchor;               // zero: none
-  kv::Identity chunks;               // of all that chunks are encoded behind
+  kv::Identity anchor;               // fingerprint of what a primer is encoded behind
+  kv::Identity chunks;               // of what chunks are encoded behind: anchor and primer
 };
 
 struct SavedSegment {

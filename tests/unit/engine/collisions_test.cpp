@@ -244,6 +244,29 @@ Talk go_on(const tsr::Context& context, tsr::Session& session) {
   return {session.tokens(), session.evaluate()};
 }
 
+// What chunks stand behind is told apart by more than its identity.
+TEST_P(Collisions, ASessionIsNotRestoredBehindAnotherAnchorOrPrimer) {
+  const WeakHashes weak(0);
+  const tsr::Context context = this->context(with(""));
+  const std::vector<uint8_t> bytes = conversation(context, TSR_REPAIR_HEAD).save();
+  const auto refused = [&](const tsr::ContextOptions& options, const std::string& what) {
+    const tsr::Context other = this->context(options);
+    try {
+      tsr::Session::restore(other, bytes);
+      ADD_FAILURE() << "restored behind " << what;
+    } catch (const tsr::Exception& error) {
+      EXPECT_EQ(error.status(), TSR_VERSION_MISMATCH);
+      EXPECT_NE(std::string(error.what()).find(what), std::string::npos) << error.what();
+    }
+  };
+  tsr::ContextOptions anchor = with(""), primer = with("");
+  anchor.set_anchor("<|im_start|>ANCHOR");
+  refused(anchor, "another anchor");
+  primer.set_primer("SOME ordinary text");
+  refused(primer, "another primer");
+  tsr::Session::restore(context, bytes);
+}
+
 TEST_P(Collisions, ARestoredSessionAnswersAsItsOriginal) {
   const std::string others = temp_.file("others");
   {
