@@ -95,6 +95,7 @@ void Context::begin(SessionState& session, Task task, uint64_t new_tokens) {
       segment.pinned = true;
     }
     active_.push_back(self);
+    session.turn = ++last_turn_;
     reserve(session, own);
   } catch (...) {
     put_back(session, before);

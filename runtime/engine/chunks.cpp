@@ -124,6 +124,7 @@ void Context::start_encode(const kv::CanonicalRef& text, bool asleep) {
   if (disk_) task.stage = asleep ? EncodeStage::asleep : EncodeStage::loading;
   job->task.emplace(std::move(task));
   active_.push_back(job);
+  job->turn = ++last_turn_;
   if (job->task->stage == EncodeStage::loading) {
     try {
       disk_->load(text->serial, file_head(*text));

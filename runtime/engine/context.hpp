@@ -227,7 +227,7 @@ class Context {
   // ---- library.cpp
   uint64_t sessions_of(const kv::Canonical& text) const;
   kv::CanonicalRef known_chunk(const kv::Identity& identity);  // takes lock_
-  void drop_memory(const kv::CanonicalRef& chunk);             // takes lock_
+  void drop_memory(const kv::CanonicalRef& chunk);
 
   // ---- sessions.cpp
   void check_idle(const SessionState& session) const;
@@ -276,7 +276,7 @@ class Context {
   void step_back(SessionState& session) noexcept;
   void reopen_last_token(SessionState& session);
 
-  // ---- page_access.cpp
+  // ---- page_access.hpp
   class PageAccess;
   class Unlocked;
 
@@ -334,8 +334,8 @@ class Context {
   std::vector<Participant> choose() noexcept;
   StepPace& pace() { return patient_ ? prompt_pace_ : pace_; }
   void choose_from(bool decoding, uint32_t most, std::vector<Participant>& chosen) noexcept;
-  bool better_later(const std::vector<Participant>& chosen) const noexcept;
-  void add_drafts(std::vector<Participant>& chosen, uint64_t turn) noexcept;
+  bool better_later(const std::vector<Participant>& chosen) noexcept;
+  void add_drafts(std::vector<Participant>& chosen, uint64_t first) noexcept;
   std::vector<int32_t> draft(const SessionState& session, uint64_t rows) const;
   Step build(std::vector<Participant>& participants);
   void add_to(StepBuilder& builder, Participant& participant);
@@ -377,9 +377,8 @@ class Context {
   bool unsettled_ = false;  // a task ended since sessions were last settled
   uint64_t next_wait_ = 0;  // wait_any's turn
   bool waits_ended_ = false;
-  uint64_t next_turn_ = 0;      // the scheduler's turn
-  uint64_t next_decoding_ = 0;  // who comes first, modulo their number; likewise below
-  uint64_t next_prompt_ = 0;
+  uint64_t next_step_ = 0;              // the scheduler's count
+  uint64_t last_turn_ = 0;              // SessionState::turn
   bool stoppable_ = false;              // the next step, or the one under way
   bool patient_ = false;                // it may also be long
   bool alone_ = false;                  // the next step is one session's

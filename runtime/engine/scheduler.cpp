@@ -59,6 +59,7 @@ void Context::run() {
           was_stopped_ = result.stopped;
           if (was_stopped_) return;  // blocks that it was given wait for the next step
           ++counts_.steps;
+          for (const Participant& p : participants) p.session->turn = ++last_turn_;
           apply(participants, result);
         },
         [&](Status status, std::string_view message) {
@@ -139,7 +140,8 @@ uint32_t Context::plan_rows(const SessionState& session, uint32_t budget,
 // every other one), then decode rows again in what prompts did not take.
 std::vector<Context::Participant> Context::choose() noexcept {
   std::vector<Participant> chosen;
-  const uint64_t turn = next_turn_++;
+  const uint64_t count = next_step_++;
+  std::ranges::sort(active_, {}, [](const SessionRef& session) { return session->turn; });
   // Not twice in a row, so that the other sessions get on.
   stoppable_ = program_->stoppable() && !was_stopped_;
   // Where nobody waits for tokens longer steps are more efficient.
@@ -147,7 +149,7 @@ std::vector<Context::Participant> Context::choose() noexcept {
                return session->task && session->task->decoding;
              });
   const uint32_t most = pace().rows();
-  const uint32_t half = static_cast<uint32_t>((most + turn % 2) / 2);
+  const uint32_t half = static_cast<uint32_t>((most + count % 2) / 2);
   const bool prompts = std::ranges::any_of(
       active_, [](const SessionRef& session) { return session->task && !session->task->decoding; });
   choose_from(true, prompts ? most - half : most, chosen);
@@ -155,21 +157,23 @@ std::vector<Context::Participant> Context::choose() noexcept {
     choose_from(false, most, chosen);
     choose_from(true, most, chosen);
   }
+  if (better_later(chosen)) chosen.clear();
   if (alone_ && chosen.size() > 1) chosen.resize(1);
   alone_ = false;
-  if (better_later(chosen)) chosen.clear();
-  add_drafts(chosen, turn);
+  add_drafts(chosen, count);
   return chosen;
 }
 
 // Whether all that could be computed now is a few rows of sessions that wait for files: with what
 // stands behind those they are one step instead of two, and the engine is free to take what is
 // read.
-bool Context::better_later(const std::vector<Participant>& chosen) const noexcept {
+bool Context::better_later(const std::vector<Participant>& chosen) noexcept {
   if (!disk_) return false;
   uint64_t rows = 0;
   for (const Participant& p : chosen) rows += p.row_count;
-  return rows < kFewRows && std::ranges::all_of(chosen, [&](const Participant& p) {
+  // A full step leaves rows out, perhaps many.
+  return rows < std::min<uint64_t>(kFewRows, pace().rows()) &&
+         std::ranges::all_of(chosen, [&](const Participant& p) {
            return std::ranges::any_of(p.session->segments, [&](const Segment& segment) {
              if (segment.computed_here() || segment.attached) return false;
              const SessionRef job = encoding_of(segment.canonical->serial);
@@ -179,7 +183,7 @@ bool Context::better_later(const std::vector<Participant>& chosen) const noexcep
 }
 
 // Drafts take only rows that nobody else wants, in even shares; another session is first each time.
-void Context::add_drafts(std::vector<Participant>& chosen, uint64_t turn) noexcept {
+void Context::add_drafts(std::vector<Participant>& chosen, uint64_t first) noexcept {
   uint64_t left = pace().rows();
   for (const Participant& p : chosen) left -= p.row_count;
   const auto wants = [](const Participant& p) {
@@ -187,7 +191,7 @@ void Context::add_drafts(std::vector<Participant>& chosen, uint64_t turn) noexce
   };
   uint64_t members = static_cast<uint64_t>(std::ranges::count_if(chosen, wants));
   for (size_t i = 0; i < chosen.size() && left > 0 && members > 0; ++i) {
-    Participant& p = chosen[(turn + i) % chosen.size()];
+    Participant& p = chosen[(first + i) % chosen.size()];
     if (!wants(p)) continue;
     attempt([&] { p.draft = draft(*p.session, (left + members - 1) / members); },
             [](Status, std::string_view) {});  // goes on without one
@@ -216,25 +220,15 @@ std::vector<int32_t> Context::draft(const SessionState& session, uint64_t rows) 
   return draft;
 }
 
-// Adds sessions that decode, or those with prompts, until `most` rows are taken in all. The next
-// time those come first that were left out.
+// Adds sessions that decode, or those with prompts, until `most` rows are taken in all: first those
+// whose last step is the longest ago.
 void Context::choose_from(bool decoding, uint32_t most, std::vector<Participant>& chosen) noexcept {
-  uint64_t& next = decoding ? next_decoding_ : next_prompt_;
-  const auto belongs = [&](const SessionRef& session) {
-    if (!session->task || session->task->decoding != decoding) return false;
-    return !decoding || !session->events.full();  // where nobody reads it pauses
-  };
-  const auto members = static_cast<uint64_t>(std::ranges::count_if(active_, belongs));
-  if (members == 0) return;
-  const uint64_t first = next % members;
-  uint64_t member = 0;
   uint32_t taken = 0;
   for (const Participant& p : chosen) taken += p.row_count;
-  for (size_t i = 0; i < 2 * active_.size() && taken < most; ++i) {
-    const SessionRef& session = active_[i % active_.size()];
-    if (!belongs(session)) continue;
-    const uint64_t place = member++;
-    if (place < first || place >= first + members) continue;
+  for (size_t i = 0; i < active_.size() && taken < most; ++i) {
+    const SessionRef& session = active_[i];
+    if (!session->task || session->task->decoding != decoding) continue;
+    if (decoding && session->events.full()) continue;  // where nobody reads it pauses
     const bool known =
         std::ranges::any_of(chosen, [&](const Participant& p) { return p.session == session; });
     if (known) continue;
@@ -246,7 +240,6 @@ void Context::choose_from(bool decoding, uint32_t most, std::vector<Participant>
           if (participant.row_count == 0) return;
           chosen.push_back(std::move(participant));
           taken += chosen.back().row_count;
-          ++next;
         },
         [&](Status status, std::string_view message) { fail_session(*session, status, message); });
   }

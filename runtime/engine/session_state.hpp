@@ -150,6 +150,7 @@ struct SessionState {
   uint64_t ready_approximate = 0;
 
   std::optional<Task> task;
+  uint64_t turn = 0;      // of sessions that wait for a step the smallest is first
   uint64_t reserved = 0;  // blocks promised to the task and not yet taken
   Report report;
   EventQueue events;
