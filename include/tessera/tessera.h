@@ -332,9 +332,11 @@ TSR_API void tsr_context_destroy(tsr_context context);
  * created it; do not destroy it twice). TIMEOUT. */
 TSR_API tsr_status tsr_context_wait(tsr_context context, int64_t timeout_ms, tsr_session *session);
 
-/* Waits until nothing that was encoded waits to be written to the cache folder; what could not be
- * written is in tsr_metrics.store_failures. At once where there is no folder, or one that is only
- * read. TIMEOUT. CANCELLED: the context was destroyed meanwhile. */
+/* Waits until nothing that was encoded waits to be written to the cache folder. Files that could
+ * not be written are counted in tsr_metrics.store_failures; not those for which cache_budget has
+ * no room, or whose KV was given up before. At once where there is no folder, or one that is only
+ * read. TIMEOUT. DEVICE_LOST: what it held is not written. CANCELLED: the context was destroyed
+ * meanwhile. */
 TSR_API tsr_status tsr_context_flush(tsr_context context, int64_t timeout_ms);
 
 typedef struct tsr_metrics {

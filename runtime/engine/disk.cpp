@@ -171,18 +171,20 @@ void Context::store(const kv::Canonical& text) {
 }
 
 bool Context::flush(int64_t timeout_ms) {
-  if (!disk_) return true;
+  if (!disk_ || !disk_->writes()) return true;
   std::unique_lock guard(lock_);
+  // What a lost device holds cannot be read; what was read before is still written.
   const auto over = [&] {
-    return waits_ended_ || failure_ != Status::ok || (unsaved_.empty() && !disk_->stores());
+    return waits_ended_ || ((unsaved_.empty() || failure_ != Status::ok) && !disk_->stores());
   };
   if (timeout_ms < 0) {
     stored_.wait(guard, over);
   } else if (!stored_.wait_for(guard, std::chrono::milliseconds(timeout_ms), over)) {
     return false;
   }
-  if (waits_ended_)
+  if (waits_ended_) {
     fail(Status::cancelled, "the context was destroyed while its folder was written");
+  }
   if (failure_ != Status::ok) fail(failure_, failure_message_);
   return true;
 }
@@ -221,6 +223,16 @@ std::vector<int32_t> Context::disk_tokens(const kv::Identity& chunk) {
 
 bool Context::remove_from_disk(const kv::Identity& chunk) {
   if (!disk_) return false;
+  // Also where the folder cannot be read: there may be room for what waits to be written, or
+  // nothing waits any more.
+  struct Told {
+    Context& context;
+    ~Told() {
+      std::lock_guard guard(context.lock_);
+      context.wake();
+      context.stored_.notify_all();
+    }
+  } told{*this};
   bool waited = false;
   {
     std::lock_guard guard(lock_);
@@ -228,11 +240,7 @@ bool Context::remove_from_disk(const kv::Identity& chunk) {
                return text->kind == kv::CanonicalKind::chunk && text->identity == chunk;
              }) > 0;
   }
-  const bool removed = disk_->remove(kv::CanonicalKind::chunk, chunk) || waited;
-  std::lock_guard guard(lock_);
-  wake();  // there may be room for what waits to be written
-  stored_.notify_all();
-  return removed;
+  return disk_->remove(kv::CanonicalKind::chunk, chunk) || waited;
 }
 
 }  // namespace tessera::engine

@@ -235,7 +235,7 @@ GateResult measure_gate(Context& context, const GateOptions& options) {
 
 GateKey Context::gate_key(const SessionOptions& options) const {
   GateKey key;
-  key.base = chunk_base_;
+  key.base = fingerprints_[static_cast<size_t>(kv::CanonicalKind::chunk)];
   key.math = model_->math();
   key.repair = options.repair;
   if (options.repairs_heads()) key.head_tokens = options.head_tokens;

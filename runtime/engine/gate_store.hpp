@@ -18,7 +18,7 @@ namespace tessera::engine {
 // All that decides how far a setting is from full prefill. Fields that its repair mode does not use
 // are zero.
 struct GateKey {
-  kv::Identity base;  // of what chunks are encoded behind: model, KV layout, anchor, primer
+  kv::Identity base;  // fingerprint of model, KV layout, anchor and primer
   MathMode math = MathMode::fast;
   Repair repair = Repair::full;
   uint32_t head_tokens = 0;
@@ -46,8 +46,8 @@ struct GateResult {
 // Any thread; its lock is its own, and held while a file is read or written.
 class GateStore {
  public:
-  // Results are also looked for and kept in this folder, which outlives the store. Set before the
-  // first use.
+  // Results are also looked for and kept in this folder, which must live while the store is used.
+  // Set before the first use.
   void set_folder(const kv::SharedFolder* folder) { folder_ = folder; }
 
   // Replaces what was known of this setting. Empty, or why the file could not be written: then the

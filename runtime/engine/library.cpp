@@ -50,22 +50,18 @@ void Context::pin_chunk(const kv::CanonicalRef& chunk, bool pinned) {
 
 // Nobody's KV is taken away. What is dropped loses its pin too, so that it can be forgotten.
 void Context::drop_chunk(const kv::CanonicalRef& chunk, bool memory, bool disk) {
-  if (memory) drop_memory(chunk);
-  if (!disk || !disk_) return;
+  disk = disk && disk_;
   {
     std::lock_guard guard(lock_);
-    if (chunk->state == kv::CanonicalState::pending) {
+    if ((memory || disk) && chunk->state == kv::CanonicalState::pending) {
       fail(Status::busy, "the chunk is being encoded, and would be written; wait for it first");
     }
+    if (memory) drop_memory(chunk);
   }
-  remove_from_disk(chunk->identity);
+  if (disk) remove_from_disk(chunk->identity);
 }
 
 void Context::drop_memory(const kv::CanonicalRef& chunk) {
-  std::lock_guard guard(lock_);
-  if (chunk->state == kv::CanonicalState::pending) {
-    fail(Status::busy, "the chunk is being encoded; wait for it first");
-  }
   if (chunk->holders > 0) {
     const uint64_t sessions = sessions_of(*chunk);
     if (sessions == 0) fail(Status::busy, "a destroyed session is about to let go of the chunk");

@@ -36,7 +36,7 @@ class Asker {
                      const std::function<void(std::string_view)>& on_text);
 
   // Passages are written to the cache folder while the answer is made; what still waits is dropped
-  // with the asker. This waits for it.
+  // with the asker. This waits for it, ten seconds at most.
   void flush() const;
 
   // Of the last answer.

@@ -12,6 +12,7 @@
 #include "tests/fuzz/temp_folder.hpp"
 #include "tests/fuzz/tiny_model.hpp"
 #include "tests/unit/engine/fixture.hpp"
+#include "tests/unit/kv/weak_hashes.hpp"
 
 namespace tessera::test {
 namespace {
@@ -277,6 +278,28 @@ TEST_P(GateFolder, AnotherModelOrMathFindsNothing) {
     const tsr::Context context(*model, with_folder(options()));
     EXPECT_FALSE(context.gate_result());
   }
+}
+
+// What was measured is found by more than the identity of what chunks stand behind.
+TEST_P(GateFolder, IsAnothersWhereIdentitiesCollide) {
+  const kv::test::WeakHashes weak;
+  stored(options()).gate(texts(), gate_options());
+  EXPECT_TRUE(stored(options()).gate_result());
+  tsr::ContextOptions other = options();
+  other.set_anchor("<|im_start|>another anchor");
+  EXPECT_FALSE(stored(other).gate_result());
+  other = options();
+  const std::string primer = digits(30, 8);
+  other.flags = 0;
+  other.set_primer(primer);
+  EXPECT_FALSE(stored(other).gate_result());
+  TempFolder models;
+  TinyModel tiny;
+  tiny.context = 8192;
+  tiny.seed = 2;
+  write_tiny_model(models.file("other.gguf"), tiny);
+  const tsr::Model model = load_model("cpu", models.file("other.gguf"));
+  EXPECT_FALSE(tsr::Context(model, with_folder(options())).gate_result());
 }
 
 TEST_P(GateFolder, WithoutItsFolderAResultIsKeptInMemory) {
