@@ -68,7 +68,7 @@ void DiskFixture::TearDown() {
   }
 }
 
-tsr::ContextOptions DiskFixture::with(const std::string& folder, uint64_t pages) {
+tsr::ContextOptions disk_options(const std::string& folder, uint64_t pages) {
   tsr::ContextOptions options = small(pages);
   options.flags = 0;
   options.set_anchor(kAnchor);

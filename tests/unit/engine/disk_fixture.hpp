@@ -16,6 +16,9 @@ std::vector<std::filesystem::path> files(const std::string& folder, const std::s
 std::vector<char> bytes_of(const std::filesystem::path& path);
 void write_file(const std::filesystem::path& path, const std::vector<char>& bytes);
 
+// Options with an anchor and a primer; without a folder where its name is empty.
+tsr::ContextOptions disk_options(const std::string& folder, uint64_t pages = 512);
+
 inline constexpr uint64_t kChunks = 3;
 // Logits behind anchor, three chunks of other lengths and a question.
 std::vector<float> ask(tsr::Session& session, const tsr::Context& context, uint64_t seed = 0);
@@ -26,8 +29,9 @@ class DiskFixture : public EngineTest {
   void SetUp() override;
   void TearDown() override;
 
-  // With an anchor and a primer; without a folder where its name is empty.
-  static tsr::ContextOptions with(const std::string& folder, uint64_t pages = 512);
+  static tsr::ContextOptions with(const std::string& folder, uint64_t pages = 512) {
+    return disk_options(folder, pages);
+  }
   tsr::Context warmable(const std::string& folder = "", uint64_t pages = 512) {
     return context(with(folder.empty() ? path_ : folder, pages));
   }

@@ -207,10 +207,3 @@ void EngineTest::TearDown() {
 }
 
 }  // namespace tessera::test
-
-int main(int argc, char** argv) {
-  testing::InitGoogleTest(&argc, argv);
-  const int result = RUN_ALL_TESTS();
-  tessera::test::EngineTest::release_models();
-  return result;
-}
