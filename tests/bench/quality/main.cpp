@@ -81,6 +81,9 @@ nlohmann::json settings_json(const Options& options, const model::Model& model) 
           {"primer_tokens", options.primer_tokens},
           {"head_tokens", options.settings.head_tokens},
           {"select_share", options.settings.select_share},
+          {"select_layers", options.settings.select_layers},
+          {"answer_tokens", options.settings.answer_tokens},
+          {"own_tokens", options.settings.own_tokens},
           {"seed", options.seed},
           {"threads", options.settings.threads}};
 }

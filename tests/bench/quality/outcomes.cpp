@@ -10,9 +10,10 @@ namespace tessera::quality {
 namespace {
 
 // What outcomes depend on, which machines and threads do not change.
-constexpr const char* kSettings[] = {"model",        "chunks", "chunk_tokens",  "kv_type",
-                                     "reference_kv", "math",   "primer_tokens", "head_tokens",
-                                     "select_share", "seed"};
+constexpr const char* kSettings[] = {
+    "model",      "chunks",        "chunk_tokens", "kv_type",      "reference_kv",
+    "math",       "primer_tokens", "head_tokens",  "select_share", "select_layers",
+    "own_tokens", "answer_tokens", "seed"};
 
 template <typename Value>
 nlohmann::json or_null(const std::optional<Value>& value) {
@@ -136,6 +137,7 @@ std::vector<Run> read_runs(const std::vector<std::string>& paths) {
       }
     }
   }
+  if (runs.empty()) fail(Status::invalid_argument, "there is no outcome in what --pool names");
   for (Run& run : runs) arrange(run.groups);
   return runs;
 }

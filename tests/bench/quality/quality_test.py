@@ -132,6 +132,7 @@ class Quality(unittest.TestCase):
 
 SETTINGS = {"model": "m", "chunks": 4, "chunk_tokens": 512, "kv_type": "f16", "math": "fast",
             "reference_kv": "f16", "primer_tokens": 512, "head_tokens": 16, "select_share": 0.05,
+            "select_layers": 0.5, "own_tokens": 32, "answer_tokens": 24,
             "seed": 1, "processor": "p"}
 
 
