@@ -34,7 +34,7 @@ Context::Context(std::shared_ptr<const model::Model> model, const ContextOptions
   }
   pace_ = options.max_step_tokens ? StepPace(options.max_step_tokens)
                                   : StepPace::adaptive(kMostStepTokens);
-  prompt_pace_ = options.max_step_tokens ? pace_ : StepPace::stoppable(kMostStepTokens);
+  patient_pace_ = options.max_step_tokens ? pace_ : StepPace::stoppable(kMostStepTokens);
   KvLayout layout;
   layout.type = options.kv_type;
   layout.page_slots = options.page_size;

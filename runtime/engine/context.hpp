@@ -332,7 +332,7 @@ class Context {
   uint32_t plan_rows(const SessionState& session, uint32_t budget,
                      std::vector<SegmentRows>& rows) const;
   std::vector<Participant> choose() noexcept;
-  StepPace& pace() { return patient_ ? prompt_pace_ : pace_; }
+  StepPace& pace() { return patient_ ? patient_pace_ : pace_; }
   void choose_from(bool decoding, uint32_t most, std::vector<Participant>& chosen) noexcept;
   bool better_later(const std::vector<Participant>& chosen) noexcept;
   void add_drafts(std::vector<Participant>& chosen, uint64_t first) noexcept;
@@ -363,7 +363,7 @@ class Context {
   const std::shared_ptr<const model::Model> model_;
   uint32_t max_session_tokens_;
   StepPace pace_{1};
-  StepPace prompt_pace_{1};  // of steps that may be stopped and nobody waits for
+  StepPace patient_pace_{1};  // of steps that may be stopped and delay nobody
   std::function<void(const std::string&)> log_error_;
 
   std::mutex lock_;

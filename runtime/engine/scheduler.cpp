@@ -144,14 +144,15 @@ std::vector<Context::Participant> Context::choose() noexcept {
   std::ranges::sort(active_, {}, [](const SessionRef& session) { return session->turn; });
   // Not twice in a row, so that the other sessions get on.
   stoppable_ = program_->stoppable() && !was_stopped_;
-  // Where nobody waits for tokens longer steps are more efficient.
-  patient_ = stoppable_ && std::ranges::none_of(active_, [](const SessionRef& session) {
-               return session->task && session->task->decoding;
-             });
-  const uint32_t most = pace().rows();
-  const uint32_t half = static_cast<uint32_t>((most + count % 2) / 2);
+  const auto decoding = static_cast<uint64_t>(std::ranges::count_if(
+      active_, [](const SessionRef& session) { return session->task && session->task->decoding; }));
   const bool prompts = std::ranges::any_of(
       active_, [](const SessionRef& session) { return session->task && !session->task->decoding; });
+  // Longer steps are more efficient. They delay nobody who reads an answer where there are prompts
+  // only, or so many answers that each waits for several short steps.
+  patient_ = stoppable_ && (prompts ? decoding == 0 : decoding > pace_.rows());
+  const uint32_t most = pace().rows();
+  const uint32_t half = static_cast<uint32_t>((most + count % 2) / 2);
   choose_from(true, prompts ? most - half : most, chosen);
   if (prompts) {
     choose_from(false, most, chosen);
