@@ -22,6 +22,7 @@ class StepPace {
   explicit StepPace(uint32_t rows) : rows_(rows), most_(rows) {}
   // As many as end in time, at most `most`.
   static StepPace adaptive(uint32_t most) { return adaptive(most, kTarget, kFirst); }
+  // The same for steps that can be stopped: longer, and from more rows on.
   static StepPace stoppable(uint32_t most) {
     return adaptive(most, kStoppableTarget, kFirstStoppable);
   }

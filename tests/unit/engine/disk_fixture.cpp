@@ -1,7 +1,10 @@
 #include "tests/unit/engine/disk_fixture.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <fstream>
+
+#include "tests/fuzz/random.hpp"
 
 namespace tessera::test {
 
@@ -37,6 +40,25 @@ std::vector<char> bytes_of(const fs::path& path) {
 void write_file(const fs::path& path, const std::vector<char>& bytes) {
   std::ofstream(path, std::ios::binary | std::ios::trunc)
       .write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+}
+
+Vandal::Vandal(const std::string& folder) {
+  thread_ = std::thread([this, folder] {
+    Random random(3);
+    while (!stop_) {
+      std::error_code ignored;
+      for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+        if (random.one_in(3)) fs::remove(entry.path(), ignored);
+        if (random.one_in(6)) fs::resize_file(entry.path(), random.below(2000), ignored);
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  });
+}
+
+Vandal::~Vandal() {
+  stop_ = true;
+  thread_.join();
 }
 
 std::vector<float> ask(tsr::Session& session, const tsr::Context& context, uint64_t seed) {

@@ -1,9 +1,11 @@
 // What the tests of the disk tier share: contexts with a folder, and a prompt that fills it.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/fuzz/temp_folder.hpp"
@@ -15,6 +17,17 @@ namespace tessera::test {
 std::vector<std::filesystem::path> files(const std::string& folder, const std::string& kind = "");
 std::vector<char> bytes_of(const std::filesystem::path& path);
 void write_file(const std::filesystem::path& path, const std::vector<char>& bytes);
+
+// Deletes and damages files of a folder all the time while it lives.
+class Vandal {
+ public:
+  explicit Vandal(const std::string& folder);
+  ~Vandal();
+
+ private:
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
 
 // Options with an anchor and a primer; without a folder where its name is empty.
 tsr::ContextOptions disk_options(const std::string& folder, uint64_t pages = 512);

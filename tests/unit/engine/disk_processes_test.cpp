@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <array>
-#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <thread>
@@ -102,24 +101,11 @@ TEST_P(DiskProcesses, AreKilledWhileTheyStore) {
 // Three that answer and store, and a fourth, this one, that deletes and damages what they wrote.
 TEST_P(DiskProcesses, ShareAFolder) {
   fs::create_directory(path_);
-  std::atomic<bool> stop{false};
-  std::thread other([&] {
-    Random random(3);
-    while (!stop) {
-      std::error_code ignored;
-      for (const auto& entry : fs::directory_iterator(path_, ignored)) {
-        if (random.one_in(3)) fs::remove(entry.path(), ignored);
-        if (random.one_in(6)) fs::resize_file(entry.path(), random.below(2000), ignored);
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    }
-  });
   {
+    const Vandal vandal(path_);
     const Process a(path_, 10, 1), b(path_, 10, 2), c(path_, 10, 3);
     for (const Process* process : {&a, &b, &c}) EXPECT_EQ(process->wait(), 0);
   }
-  stop = true;
-  other.join();
   EXPECT_EQ(expect_as_always().store_failures, 0u);
 }
 

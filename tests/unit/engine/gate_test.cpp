@@ -219,6 +219,14 @@ class GateFolder : public GateTest {
     return options;
   }
   tsr::Context stored(const tsr::ContextOptions& o) { return context(with_folder(o)); }
+  static tsr::Model other_model() {
+    TempFolder models;
+    TinyModel tiny;
+    tiny.context = 8192;
+    tiny.seed = 2;
+    write_tiny_model(models.file("other.gguf"), tiny);
+    return load_model("cpu", models.file("other.gguf"));
+  }
   size_t files() const {
     size_t count = 0;
     for (const auto& entry : std::filesystem::directory_iterator(path_)) {
@@ -265,12 +273,7 @@ TEST_P(GateFolder, ANewContextFindsWhatItsLikeMeasured) {
 
 TEST_P(GateFolder, AnotherModelOrMathFindsNothing) {
   stored(options()).gate(texts(), gate_options());
-  TempFolder models;
-  TinyModel tiny;
-  tiny.context = 8192;
-  tiny.seed = 2;
-  write_tiny_model(models.file("other.gguf"), tiny);
-  const tsr::Model other = load_model("cpu", models.file("other.gguf"));
+  const tsr::Model other = other_model();
   tsr::ModelOptions reference;
   reference.math = TSR_MATH_REFERENCE;
   const tsr::Model slow(tsr::Runtime(), model_path(), reference);
@@ -293,13 +296,7 @@ TEST_P(GateFolder, IsAnothersWhereIdentitiesCollide) {
   other.flags = 0;
   other.set_primer(primer);
   EXPECT_FALSE(stored(other).gate_result());
-  TempFolder models;
-  TinyModel tiny;
-  tiny.context = 8192;
-  tiny.seed = 2;
-  write_tiny_model(models.file("other.gguf"), tiny);
-  const tsr::Model model = load_model("cpu", models.file("other.gguf"));
-  EXPECT_FALSE(tsr::Context(model, with_folder(options())).gate_result());
+  EXPECT_FALSE(tsr::Context(other_model(), with_folder(options())).gate_result());
 }
 
 TEST_P(GateFolder, WithoutItsFolderAResultIsKeptInMemory) {
