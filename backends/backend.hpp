@@ -24,8 +24,8 @@
 // Lifetime: weights, page memories and programs are destroyed before their backend; a program
 // before its weights and its page memory.
 // Threads: a Backend may be called from any thread at any time. A Weight is immutable. A PageMemory
-// and the programs over it are used by one thread at a time; programs over different page memories
-// run side by side.
+// and the programs over it are used by one thread at a time, PageMemory::host excepted; programs
+// over different page memories run side by side.
 #pragma once
 
 #include <cstdint>
@@ -108,6 +108,9 @@ struct KvLayout {
 class PageMemory {
  public:
   virtual ~PageMemory() = default;
+  // Where the page lies in this process: page_bytes bytes that any thread may use beside steps
+  // which do not see the page. Null: only the calls below reach it. From any thread.
+  virtual uint8_t* host(uint32_t /*group*/, uint32_t /*page*/) noexcept { return nullptr; }
   // None of these runs while a step over these pages is under way.
   virtual void read(uint32_t group, uint32_t page, void* out) = 0;        // page_bytes bytes
   virtual void write(uint32_t group, uint32_t page, const void* in) = 0;  // page_bytes bytes

@@ -26,6 +26,7 @@ class CpuPages final : public PageMemory {
  public:
   CpuPages(const KvLayout& layout, std::span<const uint32_t> page_counts);
 
+  uint8_t* host(uint32_t group, uint32_t index) noexcept override { return page(group, index); }
   void read(uint32_t group, uint32_t page, void* out) override;
   void write(uint32_t group, uint32_t page, const void* in) override;
   void copy(uint32_t group, uint32_t from, uint32_t to) override;

@@ -1,4 +1,4 @@
-// The start of a task: takes what is ready, reserves the rest, or leaves all as it was.
+// The start of a task: takes what is ready, reserves the rest, or leaves the session as it was.
 #include <algorithm>
 
 #include "runtime/engine/context.hpp"
@@ -75,6 +75,12 @@ void Context::begin(SessionState& session, Task task, uint64_t new_tokens) {
   task.reused_approximate = session.ready_approximate;
   const bool match = !(task.purpose == Purpose::evaluate && task.all_logits);
   session.task.emplace(std::move(task));
+  // The session may leave it, and what else needs it be given up for pages that files are read
+  // into.
+  if (before.prefix) prefixes_.hold(*before.prefix);
+  const auto let_go = [&] {
+    if (before.prefix) prefixes_.let_go(*before.prefix);
+  };
   try {
     plan_probe(session);
     attach_ready(session);
@@ -99,9 +105,11 @@ void Context::begin(SessionState& session, Task task, uint64_t new_tokens) {
     reserve(session, own);
   } catch (...) {
     put_back(session, before);
+    let_go();
     session.task.reset();
     throw;
   }
+  let_go();
   session.report = Report{};
   wake();
 }

@@ -100,8 +100,9 @@ uint64_t Context::encode_need(const kv::CanonicalRef& text,
 }
 
 // Hands the encoding to the engine. The caller has checked that it fits. If it throws, encodings of
-// what the text stands behind may have been started, and nothing else. With a disk tier the text's
-// file is tried first, and its base sleeps until it turns out that there is none.
+// what the text stands behind may have been started, and caches have given up pages for them, and
+// nothing else. With a disk tier the text's file is tried first, and its base sleeps until it turns
+// out that there is none.
 void Context::start_encode(const kv::CanonicalRef& text, bool asleep) {
   if (text->state == kv::CanonicalState::ready) return;
   if (text->state == kv::CanonicalState::pending) {
@@ -121,26 +122,27 @@ void Context::start_encode(const kv::CanonicalRef& text, bool asleep) {
   task.target = text;
   task.begun = Clock::now();
   task.prompt_tokens = job->tokens;
-  if (disk_) task.stage = asleep ? EncodeStage::asleep : EncodeStage::loading;
+  if (disk_) task.stage = EncodeStage::asleep;
   job->task.emplace(std::move(task));
   active_.push_back(job);
   job->turn = ++last_turn_;
-  if (job->task->stage == EncodeStage::loading) {
-    try {
-      disk_->load(text->serial, file_head(*text));
-    } catch (...) {
-      active_.pop_back();
-      throw;
-    }
-  }
   for (Segment& segment : job->segments) {
     if (segment.computed_here()) continue;
     canonicals_.hold(*segment.canonical);
     segment.pinned = true;
   }
   reserve(*job, pool_->blocks_for(text->size()));
-  text->state = kv::CanonicalState::pending;
+  const kv::CanonicalState before = std::exchange(text->state, kv::CanonicalState::pending);
   wake();
+  if (!disk_ || asleep) return;
+  try {
+    load(*job);
+  } catch (...) {
+    text->state = before;
+    end_task(*job);
+    active_.pop_back();
+    throw;
+  }
 }
 
 void Context::finish_encode(SessionState& job, Status status) noexcept {

@@ -215,6 +215,7 @@ class Context {
   kv::ChunkHead file_head(const kv::Canonical& text) const;
   SessionRef encoding_of(uint64_t serial) const;
   void awaken(const kv::Canonical& text);
+  void load(SessionState& job);
   void take_loads(std::unique_lock<std::mutex>& guard) noexcept;
   void take_load(std::unique_lock<std::mutex>& guard, DiskTier::Reading& reading) noexcept;
   void note_load(const kv::Canonical& text) noexcept;

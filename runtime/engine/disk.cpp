@@ -1,6 +1,7 @@
 // The disk tier seen from the engine: a text that is absent is read from its file, if there is one,
-// and else encoded; what was encoded is written. The files are the tier's threads' business; pages
-// are read and written here, between steps.
+// and else encoded; what was encoded is written. The files are the tier's threads' business, and so
+// are the pages that they read into where those lie in this process; others are read and written
+// here, between steps.
 #include <algorithm>
 
 #include "runtime/engine/attempt.hpp"
@@ -48,12 +49,27 @@ SessionRef Context::encoding_of(uint64_t serial) const {
   return job == active_.end() ? nullptr : *job;
 }
 
-// Somebody needs the text itself. If it throws, nothing changed.
+// Somebody needs the text itself. If it throws, it sleeps on.
 void Context::awaken(const kv::Canonical& text) {
   const SessionRef job = encoding_of(text.serial);
-  if (!job || job->task->stage != EncodeStage::asleep) return;
-  disk_->load(text.serial, file_head(text));
-  job->task->stage = EncodeStage::loading;
+  if (job && job->task->stage == EncodeStage::asleep) load(*job);
+}
+
+// Has the text's file read. If it throws, the job has taken some of its pages, for which caches may
+// have given up others, and nothing else changed.
+void Context::load(SessionState& job) {
+  const kv::Canonical& text = *job.task->target;
+  kv::Span& span = job.segments.back().span;
+  const uint64_t blocks = pool_->blocks_for(text.size());
+  span.reserve(blocks - span.blocks.size());
+  while (span.blocks.size() < blocks) span.append(take_block(job), 0);
+  DiskTier::Reading reading;
+  reading.ticket = text.serial;
+  reading.wanted = file_head(text);
+  reading.pages = pool_->host_pages(span.blocks);
+  if (!reading.pages.empty()) reading.blocks = span.blocks;
+  disk_->load(std::move(reading));
+  job.task->stage = EncodeStage::loading;
 }
 
 void Context::take_loads(std::unique_lock<std::mutex>& guard) noexcept {
@@ -61,29 +77,27 @@ void Context::take_loads(std::unique_lock<std::mutex>& guard) noexcept {
     std::list<DiskTier::Reading> loaded = disk_->take_loaded();
     if (loaded.empty()) return;
     take_load(guard, loaded.front());
-    disk_->give_back(std::move(loaded.front().file));
+    if (loaded.front().pages.empty()) disk_->give_back(std::move(loaded.front().file));
   }
 }
 
-// Gives a text the KV of its file, or else has it computed. The lock is free while pages are
-// written: nobody but the engine touches them or the job meanwhile.
+// Gives a text the KV of its file, or else has it computed. The lock is free while pages that the
+// tier cannot reach are written: nobody but the engine touches them or the job meanwhile.
 void Context::take_load(std::unique_lock<std::mutex>& guard, DiskTier::Reading& reading) noexcept {
   const SessionRef job = encoding_of(reading.ticket);
   if (!job || job->task->stage != EncodeStage::loading) return;
   if (reading.how != kv::Loaded::missing) note_load(*job->task->target);
-  bool written = false;
+  reading.blocks.clear();  // the job has them to itself
+  bool written = reading.how == kv::Loaded::good;
   Status lost = Status::ok;
-  if (reading.how == kv::Loaded::good) {
+  if (written && reading.pages.empty()) {
+    written = false;
     attempt(
         [&] {
-          kv::Span& span = job->segments.back().span;
-          const uint64_t blocks = pool_->blocks_for(job->task->target->size());
-          span.reserve(blocks);
-          while (span.blocks.size() < blocks) span.append(take_block(*job), 0);
           forget_ended();
           const Unlocked unlocked(*this, guard, &Context::pages_taken_);
-          const uint8_t* pages = reading.file.bytes().data() + reading.wanted.pages_offset();
-          for (const kv::BlockRef& block : span.blocks) {
+          const uint8_t* pages = reading.file.bytes().data();
+          for (const kv::BlockRef& block : job->segments.back().span.blocks) {
             pool_->write(*block, pages);
             pages += pool_->block_bytes();
           }

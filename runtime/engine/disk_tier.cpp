@@ -26,7 +26,7 @@ DiskTier::DiskTier(const std::string& folder, uint64_t budget, Callbacks callbac
     warn(folder + ": nothing is written to this cache folder: " + folder_.read_only());
   }
   try {
-    reader_ = std::thread([this] { read_files(); });
+    for (std::thread& reader : readers_) reader = std::thread([this] { read_files(); });
     if (writes()) writer_ = std::thread([this] { write_files(); });
   } catch (const std::bad_alloc&) {
     stop();
@@ -49,16 +49,18 @@ void DiskTier::stop() noexcept {
   }
   reads_.notify_all();
   writes_.notify_all();
-  if (reader_.joinable()) reader_.join();
+  for (std::thread& reader : readers_) {
+    if (reader.joinable()) reader.join();
+  }
   if (writer_.joinable()) writer_.join();
 }
 
-void DiskTier::load(uint64_t ticket, kv::ChunkHead wanted) {
-  std::list<Reading> one(1);
-  one.front().ticket = ticket;
-  one.front().wanted = std::move(wanted);
+void DiskTier::load(Reading reading) {
+  std::list<Reading> one;
+  one.push_back(std::move(reading));
   {
     std::lock_guard guard(lock_);
+    one.front().turn = asked_++;
     to_read_.splice(to_read_.end(), one);
   }
   reads_.notify_one();
@@ -68,7 +70,8 @@ std::list<DiskTier::Reading> DiskTier::take_loaded() {
   std::list<Reading> one;
   {
     std::lock_guard guard(lock_);
-    if (loaded_.empty()) return one;
+    if (loaded_.empty() || loaded_.front().turn != taken_) return one;
+    ++taken_;
     one.splice(one.begin(), loaded_, loaded_.begin());
     loaded_bytes_ -= one.front().file.bytes().size();
   }
@@ -99,12 +102,13 @@ void DiskTier::read_files() noexcept {
     one.splice(one.begin(), to_read_, to_read_.begin());
     guard.unlock();
     Reading& reading = one.front();
-    reading.file = buffer();
     read(reading);
     guard.lock();
     if (told(reading.how)) ++counts_.load_failures;
     loaded_bytes_ += reading.file.bytes().size();
-    loaded_.splice(loaded_.end(), one);
+    const uint64_t turn = reading.turn;
+    loaded_.splice(std::ranges::find_if(loaded_, [&](const Reading& r) { return r.turn > turn; }),
+                   one);
     guard.unlock();
     callbacks_.changed();
     guard.lock();
@@ -113,13 +117,29 @@ void DiskTier::read_files() noexcept {
 
 void DiskTier::read(Reading& reading) noexcept {
   std::string why;
-  attempt([&] { reading.how = folder_.load(reading.wanted, reading.file, why); },
+  attempt([&] { reading.how = load(reading, why); },
           [&](Status, std::string_view message) {
             reading.how = kv::Loaded::unreadable;
             attempt([&] { why = message; }, [](Status, std::string_view) {});
           });
   if (!told(reading.how)) return;
+  // Numbers that are none would spread from slots that nobody filled.
+  for (const std::span<uint8_t> page : reading.pages) std::ranges::fill(page, uint8_t{0});
   attempt([&] { warn(why + "; the text is encoded instead"); }, [](Status, std::string_view) {});
+}
+
+kv::Loaded DiskTier::load(Reading& reading, std::string& why) {
+  const kv::ChunkHead& wanted = reading.wanted;
+  if (!reading.pages.empty()) return folder_.load(wanted, reading.pages, why);
+  kv::FileBuffer file = buffer();
+  const std::span<uint8_t> pages = file.resize(wanted.page_bytes);
+  const kv::Loaded how = folder_.load(wanted, std::span(&pages, 1), why);
+  if (how == kv::Loaded::good) {
+    reading.file = std::move(file);
+  } else {
+    give_back(std::move(file));
+  }
+  return how;
 }
 
 bool DiskTier::takes_stores() {

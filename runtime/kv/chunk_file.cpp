@@ -34,11 +34,6 @@ uint64_t head_sum(const Head& head, std::span<const uint8_t> tokens) {
   return XXH3_64bits_withSeed(tokens.data(), tokens.size(), first);
 }
 
-Identity whole_sum(std::span<const uint8_t> file) {
-  const XXH128_hash_t sum = XXH3_128bits(file.data(), file.size() - kChunkSumBytes);
-  return {sum.low64, sum.high64};
-}
-
 }  // namespace
 
 Identity fingerprint_of(std::string_view settings, std::span<const CanonicalRef> before) {
@@ -74,8 +69,9 @@ void seal(const ChunkHead& head, std::span<uint8_t> file) {
   std::ranges::copy(tokens, std::as_writable_bytes(file.subspan(kChunkHeadBytes)).begin());
   out.sum = head_sum(out, file.subspan(kChunkHeadBytes, token_bytes));
   std::memcpy(file.data(), &out, sizeof out);
-  const Identity sum = whole_sum(file);
-  std::memcpy(file.data() + file.size() - kChunkSumBytes, &sum, kChunkSumBytes);
+  const XXH128_hash_t sum = XXH3_128bits(file.data(), file.size() - kChunkSumBytes);
+  const uint64_t words[2] = {sum.low64, sum.high64};
+  std::memcpy(file.data() + file.size() - kChunkSumBytes, words, kChunkSumBytes);
 }
 
 std::optional<ChunkHead> read_head(std::span<const uint8_t> start, uint64_t file_bytes,
@@ -113,13 +109,29 @@ std::optional<ChunkHead> read_head(std::span<const uint8_t> start, uint64_t file
   return out;
 }
 
-ChunkCheck check(const ChunkHead& wanted, std::span<const uint8_t> file) {
+FileSum::FileSum() : state_(XXH3_createState()) {
+  if (!state_) throw std::bad_alloc();
+  XXH3_128bits_reset(state_.get());
+}
+
+void FileSum::Free::operator()(XXH3_state_s* state) const noexcept {
+  XXH3_freeState(state);
+}
+
+void FileSum::add(std::span<const uint8_t> part) noexcept {
+  XXH3_128bits_update(state_.get(), part.data(), part.size());
+}
+
+bool FileSum::operator==(std::span<const uint8_t, kChunkSumBytes> end) const noexcept {
+  const XXH128_hash_t sum = XXH3_128bits_digest(state_.get());
+  const uint64_t words[2] = {sum.low64, sum.high64};
+  return std::memcmp(words, end.data(), kChunkSumBytes) == 0;
+}
+
+ChunkCheck check(const ChunkHead& wanted, std::span<const uint8_t> start, bool whole) {
   uint64_t needed = 0;
-  const std::optional<ChunkHead> found = read_head(file, file.size(), needed);
-  if (!found) return ChunkCheck::damaged;
-  Identity sum;
-  std::memcpy(&sum, file.data() + file.size() - kChunkSumBytes, kChunkSumBytes);
-  if (sum != whole_sum(file)) return ChunkCheck::damaged;
+  const std::optional<ChunkHead> found = read_head(start, wanted.file_bytes(), needed);
+  if (!found || !whole) return ChunkCheck::damaged;
   if (*found == wanted) return ChunkCheck::good;
   // A file under a name that its content does not have was renamed by somebody.
   const bool named = found->kind == wanted.kind && found->identity == wanted.identity;

@@ -3,12 +3,15 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
 
 #include "runtime/kv/canonical_store.hpp"
+
+struct XXH3_state_s;
 
 namespace tessera::kv {
 
@@ -45,11 +48,27 @@ void seal(const ChunkHead& head, std::span<uint8_t> file);
 std::optional<ChunkHead> read_head(std::span<const uint8_t> start, uint64_t file_bytes,
                                    uint64_t& needed);
 
+// The checksum of a file that comes in parts, all before the checksum at its end.
+class FileSum {
+ public:
+  FileSum();  // throws std::bad_alloc
+  void add(std::span<const uint8_t> part) noexcept;
+  bool operator==(std::span<const uint8_t, kChunkSumBytes> end) const noexcept;
+
+ private:
+  struct Free {
+    void operator()(XXH3_state_s* state) const noexcept;
+  };
+  std::unique_ptr<XXH3_state_s, Free> state_;
+};
+
 enum class ChunkCheck : uint8_t {
   good,
   damaged,
   other,  // whole, but of something else whose identity is the same
 };
-ChunkCheck check(const ChunkHead& wanted, std::span<const uint8_t> file);
+// Of a file of wanted.file_bytes() bytes. `start`: its first wanted.pages_offset() bytes; `whole`:
+// whether its checksum is right.
+ChunkCheck check(const ChunkHead& wanted, std::span<const uint8_t> start, bool whole);
 
 }  // namespace tessera::kv

@@ -76,7 +76,8 @@ ChunkFolder::ChunkFolder(std::string path, uint64_t budget)
   list();
 }
 
-Loaded ChunkFolder::load(const ChunkHead& wanted, FileBuffer& buffer, std::string& why) {
+Loaded ChunkFolder::load(const ChunkHead& wanted, std::span<const std::span<uint8_t>> pages,
+                         std::string& why) {
   const std::string name = file_name(wanted.kind, wanted.identity, wanted.tokens.size());
   const auto failed = [&](Loaded what, const std::string& text) {
     why = files_.path() + "/" + name + ": " + text;
@@ -86,15 +87,26 @@ Loaded ChunkFolder::load(const ChunkHead& wanted, FileBuffer& buffer, std::strin
   const SharedFile file = files_.open(name);
   if (file.missing()) return Loaded::missing;
   if (!file) return failed(Loaded::unreadable, file.why());
-  const uint64_t bytes = wanted.file_bytes();
-  if (file.bytes() != bytes) {
+  if (file.bytes() != wanted.file_bytes()) {
     return failed(Loaded::damaged, "has " + std::to_string(file.bytes()) + " bytes, must have " +
-                                       std::to_string(bytes));
+                                       std::to_string(wanted.file_bytes()));
   }
-  const int64_t got = file.read(buffer.resize(bytes));
-  if (got < 0) return failed(Loaded::unreadable, "cannot read: " + error_text(errno));
-  if (static_cast<uint64_t>(got) != bytes) return failed(Loaded::damaged, "was truncated");
-  switch (check(wanted, buffer.bytes())) {
+  // A page is summed while it is in the cache.
+  FileSum computed;
+  std::vector<uint8_t> start(wanted.pages_offset());
+  std::array<uint8_t, kChunkSumBytes> sum;
+  std::vector<std::span<uint8_t>> parts = {start};
+  parts.insert(parts.end(), pages.begin(), pages.end());
+  parts.push_back(sum);
+  uint64_t at = 0;
+  for (const std::span<uint8_t> part : parts) {
+    const int64_t got = file.read(part, at);
+    if (got < 0) return failed(Loaded::unreadable, "cannot read: " + error_text(errno));
+    at += static_cast<uint64_t>(got);
+    if (static_cast<uint64_t>(got) != part.size()) return failed(Loaded::damaged, "was truncated");
+    if (part.data() != sum.data()) computed.add(part);
+  }
+  switch (check(wanted, start, computed == sum)) {
     case ChunkCheck::good:
       break;
     case ChunkCheck::damaged:

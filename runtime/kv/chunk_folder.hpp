@@ -56,8 +56,10 @@ class ChunkFolder {
   // Why nothing can be published; empty where it can.
   const std::string& read_only() const { return files_.read_only(); }
 
-  // Reads the whole file into `file` and checks it. `why` says what is wrong where something is.
-  Loaded load(const ChunkHead& wanted, FileBuffer& file, std::string& why);
+  // Reads the whole file and checks it; what it says of the KV goes to `pages`, wanted.page_bytes
+  // bytes together, which hold anything where it is not good. `why` says what is wrong where
+  // something is.
+  Loaded load(const ChunkHead& wanted, std::span<const std::span<uint8_t>> pages, std::string& why);
 
   // Seals `file`, whose pages are in place, and puts it into the folder, whole or not at all. Makes
   // room within the budget by removing files, but none of `keep`. Nothing where the file is there

@@ -51,6 +51,19 @@ BlockRef PagePool::try_allocate() {
   return block;
 }
 
+std::vector<std::span<uint8_t>> PagePool::host_pages(std::span<const BlockRef> blocks) const {
+  std::vector<std::span<uint8_t>> pages;
+  pages.reserve(blocks.size() * page_bytes_.size());
+  for (const BlockRef& block : blocks) {
+    for (uint32_t g = 0; g < page_bytes_.size(); ++g) {
+      uint8_t* const page = memory_->host(g, block->page(g));
+      if (!page) return {};
+      pages.emplace_back(page, page_bytes_[g]);
+    }
+  }
+  return pages;
+}
+
 void PagePool::read(const Block& block, uint8_t* out) const {
   for (uint32_t g = 0; g < page_bytes_.size(); ++g) {
     memory_->read(g, block.page(g), out);

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -107,6 +108,9 @@ class PagePool {
   }
   const KvLayout& layout() const { return layout_; }
   PageMemory& memory() { return *memory_; }
+  // Where the pages of `blocks` lie in this process, block by block and group by group; none where
+  // they do not. They may be used beside steps that do not see them.
+  std::vector<std::span<uint8_t>> host_pages(std::span<const BlockRef> blocks) const;
   // The block's pages, group by group: block_bytes() bytes. These need no lock, but no step may be
   // under way.
   void read(const Block& block, uint8_t* out) const;

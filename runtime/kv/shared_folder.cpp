@@ -159,12 +159,12 @@ Descriptor::~Descriptor() {
   if (number_ >= 0) ::close(number_);
 }
 
-int64_t SharedFile::read(std::span<uint8_t> out) const {
+int64_t SharedFile::read(std::span<uint8_t> out, uint64_t offset) const {
   uint64_t done = 0;
   while (done < out.size()) {
     const ssize_t got =
         ::pread(*file_, out.data() + done, std::min(out.size() - done, kMostPerCall),
-                static_cast<off_t>(done));
+                static_cast<off_t>(offset + done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return -1;
     if (got == 0) break;

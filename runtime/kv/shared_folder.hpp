@@ -44,8 +44,8 @@ class SharedFile {
   bool missing() const { return missing_; }
   const std::string& why() const { return why_; }
   uint64_t bytes() const { return bytes_; }
-  // From its start; fewer than wanted where the file ends. -1 and errno.
-  int64_t read(std::span<uint8_t> out) const;
+  // From `offset` on; fewer than wanted where the file ends. -1 and errno.
+  int64_t read(std::span<uint8_t> out, uint64_t offset = 0) const;
   // It was used now. A folder that is only read keeps no times.
   void touch() const;
 

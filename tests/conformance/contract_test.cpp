@@ -299,6 +299,28 @@ TEST_P(ContractConformance, PagesStartZeroed) {
   }
 }
 
+// Where the host reaches a page, it is the bytes that `read` reads.
+TEST_P(ContractConformance, HostPagesAreThoseRead) {
+  const KvLayout layout = layout_of(KvType::f16, 32);
+  const auto pages = backend->create_pages(layout, std::vector<uint32_t>{3});
+  const size_t bytes = backend->page_bytes(layout, 0);
+  std::vector<uint8_t> page(bytes);
+  for (uint8_t i = 0; i < 3; ++i) {
+    uint8_t* const host = pages->host(0, i);
+    EXPECT_EQ(host != nullptr, pages->host(0, 0) != nullptr) << "all or none";
+    if (host) std::fill_n(host, bytes, i);
+  }
+  for (uint8_t i = 0; i < 3; ++i) {
+    const uint8_t* const host = pages->host(0, i);
+    if (!host) continue;
+    pages->read(0, i, page.data());
+    EXPECT_TRUE(std::all_of(page.begin(), page.end(), [&](uint8_t b) { return b == i; }));
+    page.assign(bytes, static_cast<uint8_t>(9 + i));
+    pages->write(0, i, page.data());
+    EXPECT_TRUE(std::equal(page.begin(), page.end(), host));
+  }
+}
+
 TEST_P(ContractConformance, LayoutNamesTellLayoutsApart) {
   std::vector<std::string> names;
   for (const KvType type : {KvType::f32, KvType::f16, KvType::q8_0}) {

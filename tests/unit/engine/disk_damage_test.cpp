@@ -1,8 +1,11 @@
 // Chunk files that are damaged or another model's are encoded again.
 
+#include <algorithm>
+
 #include "tests/fuzz/random.hpp"
 #include "tests/fuzz/tiny_model.hpp"
 #include "tests/unit/engine/disk_fixture.hpp"
+#include "tests/unit/engine/probe.hpp"
 
 namespace tessera::test {
 namespace {
@@ -81,6 +84,30 @@ TEST_P(DiskDamage, DamagedFilesAreEncodedAgain) {
 TEST_P(FullDiskDamage, AThousandDamages) {
   warm();
   damage(model(), with(path_), path_, wanted(), GetParam() == "cpu" ? 1334 : 100, 2);
+}
+
+// Files are read right into pages where the host reaches them: a bad one leaves nothing there, not
+// even in slots behind the text's end, where numbers that are none might spread from.
+TEST_P(DiskDamage, NothingStaysInAPage) {
+  warm();
+  for (const fs::path& file : files(path_, "chunk-")) {
+    std::vector<char> bytes = bytes_of(file);
+    std::fill(bytes.begin() + 300, bytes.end(), char(-1));  // behind head and tokens
+    write_file(file, bytes);
+  }
+  const auto pages = [](const tsr::Context& context) {
+    std::vector<std::vector<std::vector<uint8_t>>> all;
+    for (uint64_t i = 0; i < kChunks; ++i) {
+      const tsr::Chunk chunk(context, digits(9 + 13 * i, i));
+      chunk.wait();
+      wait_until_idle(context);
+      all.push_back(engine::ContextProbe(context.get()).bytes_of(chunk.get()));
+    }
+    return all;
+  };
+  const tsr::Context damaged = warmable(), plain = context(with(""));
+  EXPECT_EQ(pages(damaged), pages(plain));
+  EXPECT_EQ(damaged.metrics().load_failures, kChunks);
 }
 
 // Chunk and base all damaged: a failed load needs its base, whose load fails, too.

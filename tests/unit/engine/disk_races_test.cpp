@@ -36,6 +36,42 @@ TEST_P(DiskRaces, FilesAreDeletedMeanwhile) {
   EXPECT_EQ(expect_as_always().store_failures, 0u);
 }
 
+// Texts come into pages, others are given up for them, while steps of another session compute.
+TEST_P(DiskRaces, FilesAreReadBesideAnAnswer) {
+  constexpr uint64_t kAsked = 6;
+  constexpr uint64_t kPages = 56;  // an answer takes 33, a prompt 10 and what it stands behind
+  const tsr::GenerateOptions options = greedy(250);
+  std::vector<std::vector<float>> want;
+  std::vector<int32_t> alone;
+  {
+    const tsr::Context context = warmable();
+    for (uint64_t i = 0; i < kAsked; ++i) want.push_back(ask(context, i * 10));
+    tsr::Session session(context);
+    session.add_text("a long answer");
+    alone = generate(session, options);
+    wait_stored(context, kAsked * kChunks + 2);
+  }
+  uint64_t beside = 0;
+  for (int round = 0; round < 20 && (round < 3 || beside < kAsked); ++round) {
+    const tsr::Context context = warmable("", kPages);
+    tsr::Session session(context);
+    session.add_text("a long answer");
+    session.generate(options);
+    for (uint64_t i = 0; i < 3 * kAsked; ++i) {
+      EXPECT_EQ(ask(context, i % kAsked * 10), want[i % kAsked]);
+      beside += session.info().generating;
+    }
+    EXPECT_EQ(read(session).tokens, options.max_tokens);
+    const std::vector<int32_t> tokens = session.tokens();
+    EXPECT_TRUE(std::equal(alone.rbegin(), alone.rend(), tokens.rbegin()));
+    EXPECT_GT(context.metrics().evicted_chunks, 0u);
+    EXPECT_EQ(context.metrics().load_failures, 0u);
+    session.reset();
+    expect_only_caches(context);
+  }
+  EXPECT_GE(beside, kAsked);
+}
+
 // Contexts of several threads encode, store and load the same texts at the same time.
 TEST_P(DiskRaces, ContextsShareAFolder) {
   wanted();

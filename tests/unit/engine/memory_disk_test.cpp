@@ -1,9 +1,11 @@
 // Host memory runs out while a request's texts are read from files, or encoded and written.
 #include <filesystem>
 #include <iterator>
+#include <optional>
 
 #include "tests/fuzz/temp_folder.hpp"
 #include "tests/unit/engine/memory_fixture.hpp"
+#include "tests/unit/engine/probe.hpp"
 
 namespace tessera::test {
 namespace {
@@ -68,6 +70,77 @@ TEST_P(HostMemoryDisk, RunsOutWhileTextsAreRead) {
 
 TEST_P(HostMemoryDisk, RunsOutWhileTextsAreWritten) {
   run_writing(7);
+}
+
+// A request that fails leaves its session in its place among prefix runs, also where all else that
+// kept the place was given up for pages that a text is read into.
+class PlaceInRuns {
+ public:
+  // The request finds so many pages free; it has to give up others.
+  PlaceInRuns(const tsr::Context& context, uint64_t free)
+      : session_(context, repair(TSR_REPAIR_NONE)), filler_(context) {
+    const tsr::Chunk chunk(context, digits(16, 5));
+    chunk.wait();
+    const auto begin = [&](tsr::Session& session) {
+      session.add_anchor();
+      session.add_chunk(chunk);
+      session.add_text("1234");
+    };
+    begin(session_);
+    session_.evaluate();
+    fork_ = session_.fork();
+    {
+      tsr::Session run(context, repair(TSR_REPAIR_NONE));
+      begin(run);
+      run.add_chunk(chunk);  // closes the text, so that its page is published
+      run.add_text("?");
+      run.evaluate();
+    }
+    fork_->add_chunk(chunk);  // keeps the text's page for itself, so that the session leaves, too
+    fork_->evaluate();
+    tsr::Chunk(context, digits(40, 9)).wait();  // dearer than the run: is given up after it
+    const tsr::Metrics m = context.metrics();
+    filler_.add_text(digits(8 * (m.pages_total - m.pages_used - free), 6));
+    filler_.evaluate();
+    tsr::ChunkOptions lazy;
+    lazy.flags = TSR_CHUNK_LAZY;
+    for (const uint64_t seed : {7u, 8u})
+      session_.add_chunk(tsr::Chunk(context, digits(24, seed), lazy));
+    session_.add_text("?");
+  }
+  tsr::Session& session() { return session_; }
+
+ private:
+  tsr::Session session_;
+  std::optional<tsr::Session> fork_;
+  tsr::Session filler_;
+};
+
+TEST_P(HostMemoryDisk, AFailedRequestStaysInItsPlace) {
+  uint64_t free = 0;
+  for (;; ++free) {  // as many as are needed, what can be given up counted
+    const tsr::Context context = this->context(options());
+    PlaceInRuns place(context, free);
+    const Outcome outcome = request(place.session().get());
+    if (outcome.started == TSR_CAPACITY) continue;
+    EXPECT_EQ(outcome.finish, TSR_FINISH_LENGTH);
+    EXPECT_GT(context.metrics().evicted_runs, 0u);
+    break;
+  }
+  int64_t n = 0;
+  for (; !HasFailure(); ++n) {
+    SCOPED_TRACE("allocation " + std::to_string(n));
+    const tsr::Context context = this->context(options());
+    PlaceInRuns place(context, free);
+    g_before_here = n;
+    const Outcome outcome = start(place.session().get(), Ask::plain);
+    g_before_here = -1;
+    EXPECT_EQ(engine::ContextProbe(context.get()).check(), "");
+    if (outcome.started == TSR_OK) break;
+    EXPECT_EQ(outcome.started, TSR_OUT_OF_HOST_MEMORY);
+    EXPECT_EQ(request(place.session().get()).finish, TSR_FINISH_LENGTH);
+  }
+  EXPECT_GT(n, 30);
 }
 
 TEST_P(FullHostMemoryDisk, RunsOutWhileTextsAreRead) {

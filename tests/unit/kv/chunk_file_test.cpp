@@ -14,7 +14,9 @@ TEST(ChunkFile, SaysWhatWasSealed) {
     for (const uint64_t page_bytes : {0u, 1u, 3000u}) {
       const ChunkHead head = sample_head(tokens, tokens, page_bytes);
       const std::vector<uint8_t> pages = sample_pages(head), file = sample_file(head);
-      EXPECT_EQ(check(head, file), ChunkCheck::good);
+      for (const size_t part : {1u, 700u, 1u << 20}) {
+        EXPECT_EQ(check_parts(head, file, part), ChunkCheck::good) << part;
+      }
       EXPECT_TRUE(same(std::span(file).subspan(head.pages_offset(), page_bytes),
                        std::span(pages).subspan(head.pages_offset(), page_bytes)));
       uint64_t needed = 0;
@@ -74,7 +76,7 @@ TEST(ChunkFile, HugeLengthsAreRefused) {
       uint64_t needed = 1;
       EXPECT_FALSE(read_head(file, file.size(), needed));
       EXPECT_EQ(needed, 0u) << length;
-      EXPECT_EQ(check(head, file), ChunkCheck::damaged);
+      EXPECT_EQ(check_parts(head, file), ChunkCheck::damaged);
     }
   }
 }
@@ -85,27 +87,35 @@ TEST(ChunkFile, OtherContentIsNotTaken) {
   const auto with = [&](auto change) {
     ChunkHead wanted = head;
     change(wanted);
-    return check(wanted, file);
+    return check_parts(wanted, file);
   };
   EXPECT_EQ(with([](ChunkHead&) {}), ChunkCheck::good);
   EXPECT_EQ(with([](ChunkHead& h) { h.tokens[7] ^= 1; }), ChunkCheck::other) << "a collision";
-  EXPECT_EQ(with([](ChunkHead& h) { h.tokens.pop_back(); }), ChunkCheck::other);
-  EXPECT_EQ(with([](ChunkHead& h) { ++h.fingerprint.low; }), ChunkCheck::other);
-  EXPECT_EQ(with([](ChunkHead& h) { ++h.fingerprint.high; }), ChunkCheck::other);
-  EXPECT_EQ(with([](ChunkHead& h) { ++h.page_bytes; }), ChunkCheck::other);
+  const auto more_tokens = [](ChunkHead& h) {  // and a file of the same size
+    h.tokens.push_back(1);
+    h.page_bytes -= sizeof(int32_t);
+  };
+  EXPECT_EQ(with(more_tokens), ChunkCheck::other);
+  const auto fewer_tokens = [](ChunkHead& h) {
+    h.tokens.pop_back();
+    h.page_bytes += sizeof(int32_t);
+  };
+  EXPECT_EQ(with(fewer_tokens), ChunkCheck::damaged) << "its head goes on behind the part read";
   EXPECT_EQ(with([](ChunkHead& h) { ++h.identity.low; }), ChunkCheck::damaged) << "renamed";
   EXPECT_EQ(with([](ChunkHead& h) { h.kind = CanonicalKind::anchor; }), ChunkCheck::damaged);
 }
 
 TEST(ChunkFile, TruncatedAnywhere) {
   const ChunkHead head = sample_head(7, 9, 200);
-  const std::vector<uint8_t> file = sample_file(head);
+  std::vector<uint8_t> file = sample_file(head);
+  uint64_t needed = 0;
   for (size_t bytes = 0; bytes < file.size(); ++bytes) {
-    EXPECT_EQ(check(head, std::span(file).first(bytes)), ChunkCheck::damaged) << bytes;
+    EXPECT_FALSE(read_head(std::span(file).first(bytes), bytes, needed)) << bytes;
+    EXPECT_EQ(needed, 0u) << bytes;
   }
-  std::vector<uint8_t> longer = file;
-  longer.push_back(0);
-  EXPECT_EQ(check(head, longer), ChunkCheck::damaged);
+  file.push_back(0);
+  EXPECT_FALSE(read_head(file, file.size(), needed));
+  EXPECT_EQ(needed, 0u);
 }
 
 TEST(ChunkFile, AnyBitFlipped) {
@@ -113,22 +123,27 @@ TEST(ChunkFile, AnyBitFlipped) {
   std::vector<uint8_t> file = sample_file(head);
   for (size_t bit = 0; bit < file.size() * 8; ++bit) {
     file[bit / 8] ^= static_cast<uint8_t>(1 << bit % 8);
-    EXPECT_EQ(check(head, file), ChunkCheck::damaged) << "bit " << bit;
+    EXPECT_EQ(check_parts(head, file), ChunkCheck::damaged) << "bit " << bit;
     file[bit / 8] ^= static_cast<uint8_t>(1 << bit % 8);
   }
-  EXPECT_EQ(check(head, file), ChunkCheck::good);
+  EXPECT_EQ(check_parts(head, file), ChunkCheck::good);
 }
 
 TEST(ChunkFile, RandomBytes) {
   Random random(9);
   const ChunkHead head = sample_head(9);
+  const std::vector<uint8_t> good = sample_file(head);
   for (int i = 0; i < 2000; ++i) {
-    std::vector<uint8_t> file(random.below(2 * head.file_bytes()));
+    std::vector<uint8_t> file(random.one_in(2) ? good.size() : random.below(2 * good.size()));
     for (uint8_t& byte : file) byte = static_cast<uint8_t>(random.next());
     if (random.one_in(2) && file.size() >= 16) {
-      std::memcpy(file.data(), sample_file(head).data(), 16);  // past the magic
+      std::memcpy(file.data(), good.data(), 16);  // past the magic
     }
-    EXPECT_EQ(check(head, file), ChunkCheck::damaged);
+    uint64_t needed = 0;
+    EXPECT_FALSE(read_head(file, file.size(), needed));
+    EXPECT_EQ(needed, 0u);
+    file.resize(good.size());
+    EXPECT_EQ(check_parts(head, file), ChunkCheck::damaged);
   }
 }
 

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
 #include <string>
 
@@ -114,6 +115,28 @@ TEST(PagePool, PagesBeginZeroedAndKeepWhatIsWritten) {
     EXPECT_EQ(bytes, std::vector<uint8_t>(size, 0)) << "a neighbour was written";
     pool->memory().read(g, a->page(g), bytes.data());
     EXPECT_EQ(bytes, std::vector<uint8_t>(size, 7));
+  }
+}
+
+TEST(PagePool, HostPagesComeInTheOrderOfRead) {
+  Pool pool(5, 8, 3);
+  std::vector<BlockRef> blocks = blocks_of(pool, 3);
+  std::swap(blocks[0], blocks[2]);
+  const std::vector<std::span<uint8_t>> pages = pool->host_pages(blocks);
+  ASSERT_EQ(pages.size(), 9u);
+  for (size_t i = 0; i < pages.size(); ++i) {
+    std::ranges::fill(pages[i], static_cast<uint8_t>(i + 1));
+  }
+  std::vector<uint8_t> bytes(pool->block_bytes());
+  for (size_t b = 0; b < blocks.size(); ++b) {
+    pool->read(*blocks[b], bytes.data());
+    size_t at = 0;
+    for (size_t g = 0; g < 3; ++g) {
+      const std::span<uint8_t> page = pages[3 * b + g];
+      EXPECT_TRUE(std::ranges::equal(page, std::span(bytes).subspan(at, page.size())));
+      at += page.size();
+    }
+    EXPECT_EQ(at, bytes.size());
   }
 }
 
