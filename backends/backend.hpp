@@ -109,7 +109,7 @@ class PageMemory {
  public:
   virtual ~PageMemory() = default;
   // Where the page lies in this process: page_bytes bytes that any thread may use beside steps
-  // which do not see the page. Null: only the calls below reach it. From any thread.
+  // which do not see the page. Null: only the calls below reach it.
   virtual uint8_t* host(uint32_t /*group*/, uint32_t /*page*/) noexcept { return nullptr; }
   // None of these runs while a step over these pages is under way.
   virtual void read(uint32_t group, uint32_t page, void* out) = 0;        // page_bytes bytes

@@ -3,6 +3,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstring>
@@ -32,6 +33,11 @@ static_assert(sizeof(Head) == kChunkHeadBytes && offsetof(Head, sum) == 64);
 uint64_t head_sum(const Head& head, std::span<const uint8_t> tokens) {
   const XXH64_hash_t first = XXH3_64bits(&head, offsetof(Head, sum));
   return XXH3_64bits_withSeed(tokens.data(), tokens.size(), first);
+}
+
+// As it stands in the file.
+std::array<uint64_t, 2> words_of(const XXH128_hash_t& sum) {
+  return {sum.low64, sum.high64};
 }
 
 }  // namespace
@@ -69,9 +75,8 @@ void seal(const ChunkHead& head, std::span<uint8_t> file) {
   std::ranges::copy(tokens, std::as_writable_bytes(file.subspan(kChunkHeadBytes)).begin());
   out.sum = head_sum(out, file.subspan(kChunkHeadBytes, token_bytes));
   std::memcpy(file.data(), &out, sizeof out);
-  const XXH128_hash_t sum = XXH3_128bits(file.data(), file.size() - kChunkSumBytes);
-  const uint64_t words[2] = {sum.low64, sum.high64};
-  std::memcpy(file.data() + file.size() - kChunkSumBytes, words, kChunkSumBytes);
+  const auto sum = words_of(XXH3_128bits(file.data(), file.size() - kChunkSumBytes));
+  std::memcpy(file.data() + file.size() - kChunkSumBytes, sum.data(), kChunkSumBytes);
 }
 
 std::optional<ChunkHead> read_head(std::span<const uint8_t> start, uint64_t file_bytes,
@@ -123,9 +128,8 @@ void FileSum::add(std::span<const uint8_t> part) noexcept {
 }
 
 bool FileSum::operator==(std::span<const uint8_t, kChunkSumBytes> end) const noexcept {
-  const XXH128_hash_t sum = XXH3_128bits_digest(state_.get());
-  const uint64_t words[2] = {sum.low64, sum.high64};
-  return std::memcmp(words, end.data(), kChunkSumBytes) == 0;
+  const auto sum = words_of(XXH3_128bits_digest(state_.get()));
+  return std::memcmp(sum.data(), end.data(), kChunkSumBytes) == 0;
 }
 
 ChunkCheck check(const ChunkHead& wanted, std::span<const uint8_t> start, bool whole) {
